@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one JSON of Chopmark, and the small strict decoders every ``wire.py`` is made of.
+
+Writing is RFC 8785. Reading is strict: UTF-8, no duplicate member, no float, no number at or beyond 2^53, a length limit
+that is checked before anything is parsed, an unknown member refused. Members that start with ``x-`` are dropped on
+reading: they may annotate and never restrict, so no name (:func:`check_name`) may start with ``x-``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import TypeVar
+
+import msgspec
+import rfc8785
+
+from chopmark.errors import DecodeError, UsageError
+
+T = TypeVar("T")
+
+MAX_INTEGER = 2**53 - 1
+"""The largest number in any format: what every JSON reader keeps exactly."""
+
+_NAME = re.compile(r"(?!x-)[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def encode(value: object) -> bytes:
+    """Return the RFC 8785 bytes of a JSON value."""
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        msg = f"not a canonical JSON value: {error}"
+        raise DecodeError(msg) from error
+
+
+def decode(data: bytes, *, what: str, max_bytes: int) -> object:
+    """Read JSON strictly.
+
+    Args:
+        data: the bytes as received.
+        what: what they should be, for the message.
+        max_bytes: the longest accepted; checked first.
+
+    Raises:
+        DecodeError: too long, not UTF-8, not JSON, a duplicate member, a float, a number beyond 2^53.
+    """
+    if len(data) > max_bytes:
+        msg = f"{what}: {len(data):,} bytes, more than the {max_bytes:,} allowed"
+        raise DecodeError(msg)
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_members,
+            parse_float=_no_float,
+            parse_constant=_no_float,
+            parse_int=_integer,
+        )
+    except DecodeError as error:
+        msg = f"{what}: {error.message}"
+        raise DecodeError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"{what}: not JSON ({type(error).__name__})"
+        raise DecodeError(msg) from error
+
+
+def decode_as(data: bytes, kind: type[T], *, what: str, max_bytes: int, canonical: bool = False) -> T:
+    """Read JSON strictly into *kind*, a msgspec struct declared with ``forbid_unknown_fields=True``.
+
+    Args:
+        canonical: also require that *data* are the RFC 8785 bytes of what they say.
+
+    Raises:
+        DecodeError: as :func:`decode`, or the value does not fit *kind*.
+    """
+    value = decode(data, what=what, max_bytes=max_bytes)
+    if canonical and encode(value) != data:
+        msg = f"{what}: not in canonical form (RFC 8785)"
+        raise DecodeError(msg)
+    return convert(value, kind, what=what)
+
+
+def convert(value: object, kind: type[T], *, what: str) -> T:
+    """Fit a decoded JSON value to *kind*, dropping ``x-`` members.
+
+    Raises:
+        DecodeError: it does not fit.
+    """
+    try:
+        return msgspec.convert(_without_annotations(value), kind, strict=True)
+    except (msgspec.ValidationError, RecursionError) as error:
+        msg = f"{what}: {error}"
+        raise DecodeError(msg) from error
+
+
+def encode_base64(data: bytes) -> str:
+    """Return RFC 4648 section 4 base64, padded."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode_base64(text: str, *, what: str) -> bytes:
+    """Read padded base64 of which there is exactly one spelling.
+
+    Raises:
+        DecodeError: foreign characters, missing padding, or stray bits.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        msg = f"{what}: not base64"
+        raise DecodeError(msg) from error
+    if base64.b64encode(data).decode("ascii") != text:
+        msg = f"{what}: base64 is not canonical"
+        raise DecodeError(msg)
+    return data
+
+
+def check_name(text: str, *, what: str) -> str:
+    """Return *text* if it can name a model, channel, owner or device: ``[a-z0-9][a-z0-9._-]{0,62}``, not ``x-…``.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not _NAME.fullmatch(text):
+        msg = f"{what}: {text[:80]!r} is not a name"
+        raise UsageError(msg, hint="use a-z, 0-9, dot, dash and underscore, at most 63, not starting with 'x-'")
+    return text
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        msg = "a member stands twice"
+        raise DecodeError(msg)
+    return members
+
+
+def _no_float(text: str) -> object:
+    msg = f"{text[:20]} is not a whole number"
+    raise DecodeError(msg)
+
+
+def _integer(text: str) -> int:
+    # Checked as text first: int() of a long run of digits is slow, and refused by Python beyond 4,300 of them.
+    value = int(text) if len(text) < 20 else MAX_INTEGER + 1  # noqa: PLR2004
+    if abs(value) > MAX_INTEGER:
+        msg = "a number is beyond 2^53"
+        raise DecodeError(msg)
+    return value
+
+
+def _without_annotations(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _without_annotations(v) for k, v in value.items() if not k.startswith("x-")}
+    if isinstance(value, list):
+        return [_without_annotations(v) for v in value]
+    return value
