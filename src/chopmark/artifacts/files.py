@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and write whole files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from chopmark.artifacts.hashing import open_regular
+from chopmark.errors import DecodeError, UndecidedError
+
+
+def read_file(path: Path, *, max_bytes: int) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        UsageError: missing, unreadable, a symbolic link or no regular file.
+        DecodeError: longer than *max_bytes*.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        msg = f"{path}: more than the {max_bytes:,} bytes allowed"
+        raise DecodeError(msg)
+    return data
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace *path* by *data*: temporary file, fsync, rename, fsync of the folder.
+
+    After a return the bytes survive a crash; before it, the old file stands.
+
+    Raises:
+        UndecidedError: the disk is full or the folder cannot be written; nothing was replaced.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise UndecidedError(msg, code="not-written", hint="free some space, or check who owns the folder") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* survive a crash."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

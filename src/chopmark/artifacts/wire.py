@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifest bytes -> :class:`Manifest`, strictly: RFC 8785 and nothing else."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chopmark import canonical
+from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
+from chopmark.errors import DecodeError
+
+MAX_MANIFEST_BYTES = 8 * 1024 * 1024
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    length: int
+    sha256: str
+    fsverity: dict[str, str]
+
+
+class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    v: int
+    files: list[_File]
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        DecodeError: not canonical, an unknown version or member, a bad name, digest or length.
+    """
+    wire = canonical.decode_as(data, _Manifest, what="manifest", max_bytes=MAX_MANIFEST_BYTES, canonical=True)
+    if wire.v != 1:
+        msg = f"manifest: version {wire.v} is not known here"
+        raise DecodeError(msg)
+    return Manifest(files=tuple(_entry(file) for file in wire.files))
+
+
+def _entry(file: _File) -> FileEntry:
+    if file.length < 0 or sorted(file.fsverity) != sorted(str(size) for size in BLOCK_SIZES):
+        msg = f"manifest: {file.name[:80]!r} has a bad length or other block sizes than {BLOCK_SIZES}"
+        raise DecodeError(msg)
+    return FileEntry(
+        name=file.name,
+        length=file.length,
+        sha256=Digest.from_hex(file.sha256),
+        fsverity={int(size): Digest.from_hex(digest) for size, digest in file.fsverity.items()},
+    )

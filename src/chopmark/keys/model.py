@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Algorithms, public keys, owners, and how many owners have signed.
+
+An owner counts when *every* algorithm group that a rule requires has a valid signature by a key of that owner. Keys of
+one owner never count twice, and one half of a hybrid never counts: that is the difference to a threshold over keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+
+from chopmark.errors import DecodeError
+
+
+class Algorithm(StrEnum):
+    """Signature algorithms, by the name they have in every format of ours."""
+
+    ED25519 = "ed25519"
+    ECDSA_P256 = "ecdsa-p256"
+    ML_DSA_44 = "ml-dsa-44"
+    ML_DSA_65 = "ml-dsa-65"
+
+
+_PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey
+
+_MAX_SPKI_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public key, held as its SubjectPublicKeyInfo.
+
+    Attributes:
+        algorithm: decided by the key itself, never by whoever sent it.
+        spki: DER.
+    """
+
+    algorithm: Algorithm
+    spki: bytes
+    _key: _PublicKey = field(repr=False, compare=False)
+
+    @classmethod
+    def from_spki(cls, spki: bytes) -> PublicKey:
+        """Read a SubjectPublicKeyInfo (DER) of an algorithm in :class:`Algorithm`.
+
+        Raises:
+            DecodeError: not a key, trailing bytes, or another algorithm or curve.
+        """
+        try:
+            if len(spki) > _MAX_SPKI_BYTES:
+                raise ValueError
+            key = serialization.load_der_public_key(spki)
+            canonical = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            msg = "not a public key (SubjectPublicKeyInfo, DER)"
+            raise DecodeError(msg) from error
+        if canonical != spki:
+            msg = "a public key that is not in its one DER form"
+            raise DecodeError(msg)
+        return cls.of(key)
+
+    @classmethod
+    def of(cls, key: object) -> PublicKey:
+        """Wrap a key object of ``cryptography``.
+
+        Raises:
+            DecodeError: an algorithm or curve that is not in :class:`Algorithm`.
+        """
+        if isinstance(key, _PublicKey) and (
+            not isinstance(key, ec.EllipticCurvePublicKey) or isinstance(key.curve, ec.SECP256R1)
+        ):
+            spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+            return cls(_algorithm(key), spki, key)
+        msg = "a public key of an algorithm that is not used here"
+        raise DecodeError(msg, hint="use one of: " + ", ".join(Algorithm))
+
+    @classmethod
+    def from_raw(cls, algorithm: Algorithm, raw: bytes) -> PublicKey:
+        """Read the bare public bytes, as signed notes carry them (Ed25519 and ML-DSA-44).
+
+        Raises:
+            DecodeError: wrong length, or an algorithm without a bare form here.
+        """
+        try:
+            if algorithm is Algorithm.ED25519:
+                return cls.of(ed25519.Ed25519PublicKey.from_public_bytes(raw))
+            if algorithm is Algorithm.ML_DSA_44:
+                return cls.of(mldsa.MLDSA44PublicKey.from_public_bytes(raw))
+        except ValueError as error:
+            msg = f"not a public key of {algorithm}"
+            raise DecodeError(msg) from error
+        msg = f"{algorithm} has no bare public form"
+        raise DecodeError(msg)
+
+    @property
+    def keyid(self) -> str:
+        """SHA-256 of the SubjectPublicKeyInfo, hex."""
+        return hashlib.sha256(self.spki).hexdigest()
+
+    @property
+    def raw(self) -> bytes:
+        """The bare public bytes (Ed25519: 32, ML-DSA-44: 1,312; P-256: the uncompressed point)."""
+        if isinstance(self._key, ec.EllipticCurvePublicKey):
+            return self._key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        return self._key.public_bytes_raw()
+
+    @property
+    def pem(self) -> str:
+        return self._key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ).decode("ascii")
+
+    def verify(self, signature: bytes, message: bytes) -> bool:
+        """Tell whether *signature* over *message* is this key's; P-256 signs SHA-256 and writes DER."""
+        try:
+            if isinstance(self._key, ec.EllipticCurvePublicKey):
+                self._key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            else:
+                self._key.verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+def _algorithm(key: _PublicKey) -> Algorithm:
+    match key:
+        case ed25519.Ed25519PublicKey():
+            return Algorithm.ED25519
+        case ec.EllipticCurvePublicKey():
+            return Algorithm.ECDSA_P256
+        case mldsa.MLDSA44PublicKey():
+            return Algorithm.ML_DSA_44
+        case mldsa.MLDSA65PublicKey():
+            return Algorithm.ML_DSA_65
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A person or machine that answers for some keys."""
+
+    name: str
+    keys: tuple[PublicKey, ...]
+
+
+AlgorithmGroup = frozenset[Algorithm]
+"""Algorithms of which any one will do; a rule requires every group it lists."""
+
+HYBRID: tuple[AlgorithmGroup, ...] = (
+    frozenset({Algorithm.ED25519, Algorithm.ECDSA_P256}),
+    frozenset({Algorithm.ML_DSA_65}),
+)
+"""The default rule: one classical and one post-quantum signature, both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerRule:
+    """At least *k* of *owners*, each with all of *algorithms*."""
+
+    owners: tuple[Owner, ...]
+    k: int
+    algorithms: tuple[AlgorithmGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerCount:
+    """Who counted, and who came with half a signature.
+
+    Attributes:
+        counted: owners with a valid signature of every group, in the rule's order.
+        partial: owner -> the groups that are missing, as text; e.g. a hybrid with one half stripped.
+        k: how many were needed.
+    """
+
+    counted: tuple[str, ...]
+    partial: Mapping[str, tuple[str, ...]]
+    k: int
+
+    @property
+    def met(self) -> bool:
+        return self.k > 0 and len(self.counted) >= self.k
+
+    def explain(self) -> str:
+        """Return one line for a person: who signed, who is missing what."""
+        words = [
+            f"{len(self.counted)} of {self.k} owners signed" + (f" ({', '.join(self.counted)})" * bool(self.counted))
+        ]
+        words += [f"{owner} lacks {' and '.join(groups)}" for owner, groups in self.partial.items()]
+        return "; ".join(words)
+
+
+def count_owners(rule: OwnerRule, signatures: Iterable[tuple[str, bytes]], message: bytes) -> OwnerCount:
+    """Count the owners of *rule* that signed *message*.
+
+    Args:
+        signatures: (key id, signature); unknown key ids are passed over, a bad signature of a known key does not count.
+    """
+    given: dict[str, list[bytes]] = {}
+    for keyid, signature in signatures:
+        given.setdefault(keyid, []).append(signature)
+    counted: list[str] = []
+    partial: dict[str, tuple[str, ...]] = {}
+    for owner in rule.owners:
+        valid = {
+            key.algorithm for key in owner.keys if any(key.verify(sig, message) for sig in given.get(key.keyid, ())[:2])
+        }
+        missing = tuple("|".join(sorted(group)) for group in rule.algorithms if not group & valid)
+        if valid and not missing and rule.algorithms:
+            counted.append(owner.name)
+        elif valid:
+            partial[owner.name] = missing
+    return OwnerCount(counted=tuple(counted), partial=partial, k=rule.k)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements: signed claims about artifacts, and the only place where one becomes verified.
+
+    Envelope --verify(envelope, trust, role)--> VerifiedStatement
+
+Everything that happens to a model is such a statement: in-toto Statement v1 in a DSSE envelope, recorded as a ledger
+leaf. Signatures are counted by owner and algorithm before the payload is decoded.
+"""
+
+from chopmark.statements.build import add_signatures, sign
+from chopmark.statements.model import (
+    PAYLOAD_TYPE,
+    Envelope,
+    PredicateType,
+    Signature,
+    Statement,
+    Subject,
+    VerifiedStatement,
+    pae,
+    short_type,
+)
+from chopmark.statements.oms import OMS_FILE, build_oms, verify_oms
+from chopmark.statements.verify import verify, verify_any
+from chopmark.statements.wire import (
+    decode_envelope,
+    decode_leaf,
+    decode_statement,
+    encode_envelope,
+    encode_statement,
+    publication_leaf,
+    statement_leaf,
+)
+
+__all__ = [
+    "OMS_FILE",
+    "PAYLOAD_TYPE",
+    "Envelope",
+    "PredicateType",
+    "Signature",
+    "Statement",
+    "Subject",
+    "VerifiedStatement",
+    "add_signatures",
+    "build_oms",
+    "decode_envelope",
+    "decode_leaf",
+    "decode_statement",
+    "encode_envelope",
+    "encode_statement",
+    "pae",
+    "publication_leaf",
+    "short_type",
+    "sign",
+    "statement_leaf",
+    "verify",
+    "verify_any",
+    "verify_oms",
+]
