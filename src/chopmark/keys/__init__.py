@@ -5,7 +5,17 @@ A rule names owners and the algorithm groups each must sign with; :func:`count_o
 at clocks or files; private keys live behind the port :class:`Signer`.
 """
 
-from chopmark.keys.model import HYBRID, Algorithm, AlgorithmGroup, Owner, OwnerCount, OwnerRule, PublicKey, count_owners
+from chopmark.keys.model import (
+    HYBRID,
+    Algorithm,
+    AlgorithmGroup,
+    Owner,
+    OwnerCount,
+    OwnerRule,
+    PublicKey,
+    count_owners,
+    count_valid,
+)
 from chopmark.keys.ports import Signer
 
 __all__ = [
@@ -18,4 +28,5 @@ __all__ = [
     "PublicKey",
     "Signer",
     "count_owners",
+    "count_valid",
 ]

@@ -8,7 +8,7 @@ one owner never count twice, and one half of a hybrid never counts: that is the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -201,15 +201,18 @@ def count_owners(rule: OwnerRule, signatures: Iterable[tuple[str, bytes]], messa
     Args:
         signatures: (key id, signature); unknown key ids are passed over, a bad signature of a known key does not count.
     """
-    given: dict[str, list[bytes]] = {}
-    for keyid, signature in signatures:
-        given.setdefault(keyid, []).append(signature)
+    keys = {key.keyid: key for owner in rule.owners for key in owner.keys}
+    # The first signature of a key decides, so that a thousand copies cost one verification.
+    first = dict(reversed([(keyid, signature) for keyid, signature in signatures if keyid in keys]))
+    return count_valid(rule, {keyid for keyid, signature in first.items() if keys[keyid].verify(signature, message)})
+
+
+def count_valid(rule: OwnerRule, keyids: Collection[str]) -> OwnerCount:
+    """Count the owners of *rule*, given the ids of keys whose signatures were verified."""
     counted: list[str] = []
     partial: dict[str, tuple[str, ...]] = {}
     for owner in rule.owners:
-        valid = {
-            key.algorithm for key in owner.keys if any(key.verify(sig, message) for sig in given.get(key.keyid, ())[:2])
-        }
+        valid = {key.algorithm for key in owner.keys if key.keyid in keyids}
         missing = tuple("|".join(sorted(group)) for group in rule.algorithms if not group & valid)
         if valid and not missing and rule.algorithms:
             counted.append(owner.name)

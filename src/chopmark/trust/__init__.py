@@ -12,12 +12,12 @@ from chopmark.trust.root import (
     TrustedRoot,
     TrustFile,
     build_root,
+    count_signed,
     next_root,
     open_trust,
     owner_keys,
     pinned_root,
     sign_metadata,
-    signatures_of,
     tuf_key,
 )
 from chopmark.trust.wire import MAX_TRUST_BYTES, decode_trust, encode_trust
@@ -32,6 +32,7 @@ __all__ = [
     "TrustPolicy",
     "TrustedRoot",
     "build_root",
+    "count_signed",
     "decode_trust",
     "encode_trust",
     "next_root",
@@ -39,6 +40,5 @@ __all__ = [
     "owner_keys",
     "pinned_root",
     "sign_metadata",
-    "signatures_of",
     "tuf_key",
 ]

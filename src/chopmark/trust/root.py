@@ -10,6 +10,7 @@ It does not look at the clock (step 4) and fetches nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,13 +20,13 @@ import msgspec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.signer import Signature, SSlibKey
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, T
+from tuf.api.metadata import Metadata, Root, T, Targets
 from tuf.api.metadata import Role as TufRole
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.errors import ChopmarkError, DecodeError, Refused
-from chopmark.keys import Algorithm, AlgorithmGroup, Owner, OwnerRule, PublicKey, Signer, count_owners
+from chopmark.keys import Algorithm, AlgorithmGroup, Owner, OwnerCount, OwnerRule, PublicKey, Signer, count_valid
 from chopmark.trust.model import TrustPolicy
 from chopmark.trust.wire import decode_trust
 
@@ -192,21 +193,23 @@ def tuf_key(key: PublicKey, *, owner: str) -> SSlibKey:
 
 def sign_metadata(metadata: Metadata[T], signers: Iterable[Signer]) -> None:
     """Add the signatures of *signers* to TUF metadata, over its canonical form."""
-    message = metadata.signed_bytes
     for signer in signers:
         keyid = signer.public.keyid
+        message = metadata.signed_bytes
+        if signer.public.algorithm in (Algorithm.ML_DSA_44, Algorithm.ML_DSA_65):
+            message = b"tuf\x01" + hashlib.sha512(message).digest()  # TAP 21: ML-DSA signs a hash, named as such
         metadata.signatures[keyid] = Signature(keyid, signer.sign(message).hex())
 
 
-def signatures_of(metadata: Metadata[T]) -> list[tuple[str, bytes]]:
-    """Return (key id, signature) of TUF metadata, passing over signatures that are not hex."""
-    found = []
-    for signature in metadata.signatures.values():
-        try:
-            found.append((signature.keyid, bytes.fromhex(signature.signature)))
-        except ValueError:
-            continue
-    return found
+def count_signed(by: Root | Targets, role: str, metadata: Metadata[T], rule: OwnerRule) -> OwnerCount:
+    """Count the owners of *rule* that signed *metadata*, by the keys that *by* gives to *role*.
+
+    TUF's own threshold over those keys must be met as well: where it is not, nobody counts.
+    """
+    result = by.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    # A key id is trusted as a name only where it is the key's own: two ids must not stand for one key.
+    signed = {keyid for keyid, key in result.signed.items() if public_key(key).keyid == keyid}
+    return count_valid(rule, signed if result.verified else ())
 
 
 def _parse(data: bytes) -> Metadata[Root]:
@@ -291,9 +294,8 @@ def public_key(key: object) -> PublicKey:
 
 
 def _check_signed(metadata: Metadata[Root], by: Root, rule: OwnerRule, *, whose: str) -> None:
-    result = by.get_verification_result("root", metadata.signed_bytes, metadata.signatures)
-    count = count_owners(rule, signatures_of(metadata), metadata.signed_bytes)
-    if not result.verified or not count.met:
+    count = count_signed(by, "root", metadata, rule)
+    if not count.met:
         raise Refused(
             "root-untrusted",
             f"root {metadata.signed.version} does not meet {whose} rule: {count.explain()}",
