@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A channel over HTTP: static files below one address. What comes back is verified by who asked."""
+
+from __future__ import annotations
+
+import urllib3
+
+from chopmark.channel import Fetcher, MissingError
+from chopmark.errors import DecodeError, UndecidedError, UsageError
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+
+
+class HttpFetcher(Fetcher):
+    """Fetches ``<url>/<path>``; never follows a redirect, and stops reading at the limit."""
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r}: is not an http or https address")
+        self._url = url.rstrip("/")
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S), retries=False
+        )
+
+    def _fetch(self, path: str, max_bytes: int) -> bytes:
+        response = self._pool.request("GET", f"{self._url}/{path}", preload_content=False, redirect=False)
+        try:
+            if response.status in (403, 404):
+                raise MissingError(f"{path}: the channel has no such file")
+            if response.status != 200:
+                raise UndecidedError(f"{path}: the channel answered {response.status}", code="unreachable")
+            data = response.read(max_bytes + 1, decode_content=False)
+        finally:
+            response.drain_conn()
+            response.release_conn()
+        if len(data) > max_bytes:
+            raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
+        return data

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's half of the channel: make a publication, in the order that never shows half of one.
+
+    targets and metadata, then the leaf, then its proof, last timestamp.json
+
+Replacing timestamp.json (compare-and-swap) is the commit: until then no follower sees anything, and of two operators at
+once one is told ``channel-moved``. A version number is claimed by creating its file, so that a publication that was
+killed half-way leaves a gap in the numbers and nothing else.
+
+A rollback is a publication like any other: the channel's version goes up while the model's goes down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Key,
+    Metadata,
+    MetaFile,
+    Snapshot,
+    T,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+
+from chopmark.artifacts import Digest, Manifest
+from chopmark.channel.follow import STATUS
+from chopmark.channel.model import (
+    RESERVED_CHANNELS,
+    Assignment,
+    envelope_target,
+    fetch_path,
+    manifest_target,
+    package_target,
+)
+from chopmark.channel.ports import ChannelStore
+from chopmark.channel.wire import EXTENSION, channel_extension
+from chopmark.errors import DecodeError, InternalError, UndecidedError, UsageError
+from chopmark.keys import Owner, OwnerRule, PublicKey, Signer
+from chopmark.statements import publication_leaf
+from chopmark.trust import TrustedRoot, sign_metadata, tuf_key
+
+TIMESTAMP: Final = "metadata/timestamp.json"
+PACKAGE_DEPTH: Final = 8
+"""How deep the files of a package may lie, for stock clients: TUF's path patterns do not cross a slash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """How long what the operator signs stays valid."""
+
+    timestamp: timedelta = timedelta(days=1)
+    snapshot: timedelta = timedelta(days=7)
+    channel: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """One approved release with all that a device fetches for it.
+
+    Attributes:
+        envelope: encoded, with its signatures.
+        files: name in the package -> bytes.
+    """
+
+    release: Digest
+    envelope: bytes
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a committed publication is: versions, and where it stands in the ledger."""
+
+    timestamp: int
+    snapshot: int
+    channel: int
+    status: int
+    leaf: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current:
+    """What is published now; all zero and empty on a new channel.
+
+    Attributes:
+        raw: timestamp.json as it is, for the compare-and-swap.
+        files: role -> version and hashes that the newest snapshot names.
+        assignments, targets: of the channel file.
+    """
+
+    raw: bytes | None
+    timestamp: int
+    snapshot: int
+    snapshot_digest: Digest | None
+    files: Mapping[str, MetaFile]
+    channel_extension: object
+    channel_expires: datetime | None
+    snapshot_expires: datetime | None
+
+    def version(self, role: str) -> int:
+        """Return the published version of *role*; 0 for none."""
+        return self.files[role].version if role in self.files else 0
+
+
+def build_targets(
+    *, version: int, expires: datetime, channels: Mapping[str, Sequence[PublicKey]], status: OwnerRule
+) -> Metadata[Targets]:
+    """Return the unsigned top-level targets.json: one delegation a channel to the operator's keys, one to ``status``.
+
+    Args:
+        channels: name -> the operator's keys for it.
+
+    Raises:
+        UsageError: a channel with a reserved name.
+    """
+    keys: dict[str, Key] = {}
+    roles: dict[str, DelegatedRole] = {}
+    for name, operators in channels.items():
+        if name in RESERVED_CHANNELS:
+            raise UsageError(f"{name}: is reserved and cannot name a channel")
+        keys |= {key.keyid: tuf_key(key, owner="operator") for key in operators}
+        paths = [f"{name}/" + "/".join("*" * depth) for depth in range(2, PACKAGE_DEPTH + 2)]
+        roles[name] = DelegatedRole(name, [k.keyid for k in operators], 1, terminating=True, paths=paths)
+    keys |= {key.keyid: tuf_key(key, owner=owner.name) for owner in status.owners for key in owner.keys}
+    # No file is ever delegated to the status role: the pattern matches nothing that a client asks for.
+    roles[STATUS] = DelegatedRole(
+        STATUS, _keyids(status.owners), status.k * len(status.algorithms), terminating=True, paths=["status"]
+    )
+    return Metadata(Targets(version=version, expires=expires, delegations=Delegations(keys, roles)))
+
+
+def _keyids(owners: Iterable[Owner]) -> list[str]:
+    return [key.keyid for owner in owners for key in owner.keys]
+
+
+def read_current(store: ChannelStore, channel: str) -> Current:
+    """Return what *store* publishes now. The operator wrote it, so it is read and not verified.
+
+    Raises:
+        InternalError: the folder holds something that the operator never wrote.
+    """
+    raw = store.get(TIMESTAMP)
+    if raw is None:
+        return Current(
+            raw=None,
+            timestamp=0,
+            snapshot=0,
+            snapshot_digest=None,
+            files={},
+            channel_extension=None,
+            channel_expires=None,
+            snapshot_expires=None,
+        )
+    try:
+        timestamp = Metadata[Timestamp].from_bytes(raw).signed
+        snapshot_raw = store.get(f"metadata/{timestamp.snapshot_meta.version}.snapshot.json") or b""
+        snapshot = Metadata[Snapshot].from_bytes(snapshot_raw).signed
+        files = {path.removesuffix(".json"): meta for path, meta in snapshot.meta.items()}
+        named = files.get(channel)
+        channel_raw = store.get(f"metadata/{named.version}.{channel}.json") if named else None
+        file = Metadata[Targets].from_bytes(channel_raw).signed if channel_raw else None
+    except Exception as error:
+        raise InternalError("the published channel cannot be read", hint="restore it, or start a new one") from error
+    return Current(
+        raw=raw,
+        timestamp=timestamp.version,
+        snapshot=snapshot.version,
+        snapshot_digest=Digest.of(snapshot_raw),
+        files=files,
+        channel_extension=file.unrecognized_fields.get(EXTENSION) if file else None,
+        channel_expires=file.expires if file else None,
+        snapshot_expires=snapshot.expires,
+    )
+
+
+class Publisher:
+    """One operator's way to publish one channel.
+
+    Args:
+        store: where to.
+        root: who may sign; its bytes and those of trust.json are published too.
+        signers: the operator's keys.
+        prove: appends a leaf to the ledger, has it witnessed, and returns its proof; raises rather than return a proof
+            that devices would refuse.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ChannelStore,
+        root: TrustedRoot,
+        channel: str,
+        signers: Sequence[Signer],
+        prove: Callable[[bytes], bytes],
+        lifetimes: Lifetimes,
+    ) -> None:
+        self._store = store
+        self._root = root
+        self._channel = channel
+        self._signers = signers
+        self._prove = prove
+        self._lifetimes = lifetimes
+
+    def publish(
+        self,
+        *,
+        assignments: tuple[Assignment, ...],
+        shipments: Sequence[Shipment],
+        targets: bytes,
+        status: bytes,
+        now: datetime,
+    ) -> Published:
+        """Publish; what has not changed keeps its version.
+
+        Args:
+            shipments: all releases that *assignments* name.
+            targets: targets.json, as the root owners signed it.
+            status: status.json, as the security host signed it.
+
+        Raises:
+            UndecidedError: ``channel-moved`` (another operator published meanwhile), no proof, no space.
+        """
+        before = read_current(self._store, self._channel)
+        files = dict(before.files) | {
+            "targets": self._put_given("targets", targets),
+            STATUS: self._put_given(STATUS, status),
+            self._channel: self._put_channel(before, assignments, shipments, now),
+        }
+        for role, meta in files.items():
+            if meta.version < before.version(role):
+                raise UndecidedError(
+                    f"{role} {meta.version} is older than the published {before.version(role)}",
+                    code="older-than-published",
+                    hint="fetch the newest from who signs it",
+                )
+        snapshot, digest = self._put_snapshot(before, files, now)
+        proof = self._prove(publication_leaf(digest))
+        self._store.replace(f"metadata/{snapshot.version}.snapshot.tlog-proof", proof)
+        timestamp = Timestamp(
+            version=before.timestamp + 1,
+            expires=now + self._lifetimes.timestamp,
+            snapshot_meta=snapshot,
+        )
+        if not self._store.swap(TIMESTAMP, before.raw, self._sign(Metadata(timestamp))):
+            raise UndecidedError(
+                "another operator published meanwhile; nothing of this publication is visible",
+                code="channel-moved",
+                hint="let one operator run per channel, or run this one again",
+            )
+        return Published(
+            timestamp=timestamp.version,
+            snapshot=snapshot.version,
+            channel=files[self._channel].version,
+            status=files[STATUS].version,
+            leaf=digest,
+        )
+
+    def _put_given(self, role: str, data: bytes) -> MetaFile:
+        try:
+            version = Metadata[Targets].from_bytes(data).signed.version
+        except Exception as error:
+            raise DecodeError(f"{role}.json: cannot be decoded") from error
+        if not self._store.put_new(f"metadata/{version}.{role}.json", data):
+            raise UndecidedError(
+                f"another {role}.json of version {version} is published",
+                code="version-taken",
+                hint=f"whoever signs {role} raises its version",
+            )
+        return _meta(version, data)
+
+    def _put_channel(
+        self, before: Current, assignments: tuple[Assignment, ...], shipments: Sequence[Shipment], now: datetime
+    ) -> MetaFile:
+        extension = channel_extension(assignments)
+        fresh = before.channel_expires is not None and before.channel_expires - now > self._lifetimes.channel / 2
+        if extension == before.channel_extension and fresh:
+            return before.files[self._channel]
+        targets: dict[str, TargetFile] = {}
+        for shipment in shipments:
+            for path, data in self._targets_of(shipment):
+                targets[path] = TargetFile(len(data), {"sha256": Digest.of(data).hex}, path)
+                self._store.put_new(fetch_path(path, Digest.of(data)), data)
+        file = Targets(
+            version=before.version(self._channel) + 1,
+            expires=now + self._lifetimes.channel,
+            targets=targets,
+            unrecognized_fields={EXTENSION: extension},
+        )
+        return self._claim(self._channel, file)[0]
+
+    def _targets_of(self, shipment: Shipment) -> Iterable[tuple[str, bytes]]:
+        manifest = shipment.manifest.digest
+        yield envelope_target(self._channel, shipment.release), shipment.envelope
+        yield manifest_target(self._channel, manifest), shipment.manifest.encode()
+        for entry in shipment.manifest.files:
+            yield package_target(self._channel, manifest, entry.name), shipment.files[entry.name]
+
+    def _put_snapshot(self, before: Current, files: Mapping[str, MetaFile], now: datetime) -> tuple[MetaFile, Digest]:
+        same = {role: (m.version, m.hashes) for role, m in files.items()} == {
+            role: (m.version, m.hashes) for role, m in before.files.items()
+        }
+        fresh = before.snapshot_expires is not None and before.snapshot_expires - now > self._lifetimes.snapshot / 2
+        if same and fresh and before.snapshot_digest is not None:
+            raw = self._store.get(f"metadata/{before.snapshot}.snapshot.json") or b""
+            return _meta(before.snapshot, raw), before.snapshot_digest
+        snapshot = Snapshot(
+            version=before.snapshot + 1,
+            expires=now + self._lifetimes.snapshot,
+            meta={f"{role}.json": meta for role, meta in files.items()},
+        )
+        return self._claim("snapshot", snapshot)
+
+    def _claim(self, role: str, signed: T) -> tuple[MetaFile, Digest]:
+        """Sign *signed* under the first version number from its own on that nobody has used."""
+        for _ in range(1000):
+            data = self._sign(Metadata(signed))
+            if self._store.put_new(f"metadata/{signed.version}.{role}.json", data):
+                return _meta(signed.version, data), Digest.of(data)
+            signed.version += 1
+        raise InternalError(f"{role}: a thousand version numbers in a row are taken")
+
+    def _sign(self, metadata: Metadata[T]) -> bytes:
+        sign_metadata(metadata, self._signers)
+        return metadata.to_bytes()
+
+
+def publish_root(store: ChannelStore, root: TrustedRoot, trust: bytes) -> None:
+    """Publish a root and the trust.json it names.
+
+    Raises:
+        UndecidedError: another root of that version is published.
+    """
+    for path, data in (
+        (f"metadata/{root.trust.version}.trust.json", trust),
+        (f"metadata/{root.version}.root.json", root.data),
+    ):
+        if not store.put_new(path, data):
+            raise UndecidedError(f"{path}: another one is published", code="version-taken")
+
+
+def _meta(version: int, data: bytes) -> MetaFile:
+    return MetaFile(version, len(data), {"sha256": Digest.of(data).hex})
