@@ -15,6 +15,7 @@ from chopmark.keys.model import (
     PublicKey,
     count_owners,
     count_valid,
+    read_public_key,
 )
 from chopmark.keys.ports import Signer
 
@@ -29,4 +30,5 @@ __all__ = [
     "Signer",
     "count_owners",
     "count_valid",
+    "read_public_key",
 ]

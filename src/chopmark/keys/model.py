@@ -141,6 +141,18 @@ def _algorithm(key: _PublicKey) -> Algorithm:
             return Algorithm.ML_DSA_65
 
 
+def read_public_key(pem: bytes) -> PublicKey:
+    """Read a public key from PEM.
+
+    Raises:
+        DecodeError: not PEM, or an algorithm that is not used here.
+    """
+    try:
+        return PublicKey.of(serialization.load_pem_public_key(pem))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise DecodeError("not a public key (PEM)") from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """A person or machine that answers for some keys."""

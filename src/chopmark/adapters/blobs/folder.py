@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chopmark.artifacts import BlobStore, Digest, read_file, sync_folder, write_file
-from chopmark.channel import ChannelStore
+from chopmark.channel.ports import ChannelStore
 from chopmark.errors import UndecidedError, UsageError, VerificationError
 
 MAX_BLOB_BYTES = 8 * 1024**3

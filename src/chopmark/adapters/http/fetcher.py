@@ -25,15 +25,20 @@ class HttpFetcher(Fetcher):
 
     def _fetch(self, path: str, max_bytes: int) -> bytes:
         response = self._pool.request("GET", f"{self._url}/{path}", preload_content=False, redirect=False)
+        whole = False
         try:
             if response.status in (403, 404):
                 raise MissingError(f"{path}: the channel has no such file")
             if response.status != 200:
                 raise UndecidedError(f"{path}: the channel answered {response.status}", code="unreachable")
             data = response.read(max_bytes + 1, decode_content=False)
+            whole = len(data) <= max_bytes
         finally:
-            response.drain_conn()
-            response.release_conn()
+            # A connection with an unread rest is closed, not drained: the rest may have no end.
+            if whole:
+                response.release_conn()
+            else:
+                response.close()
         if len(data) > max_bytes:
             raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
         return data

@@ -27,6 +27,10 @@ class FileSigner(Signer):
         self._public = PublicKey.of(key.public_key())
 
     @property
+    def private(self) -> _PrivateKey:
+        return self._key
+
+    @property
     def public(self) -> PublicKey:
         return self._public
 
@@ -76,6 +80,14 @@ def load(path: Path) -> FileSigner:
     if not isinstance(key, _PrivateKey):
         raise UsageError(f"{path}: is a key of an algorithm that is not used here")
     return FileSigner(key)
+
+
+def export_openssh(key: FileSigner, path: Path) -> None:
+    """Write the private key as ``git`` and ``ssh-keygen`` read it, mode 0600."""
+    data = key.private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    write_file(path, data, mode=0o600)
 
 
 def _generate(algorithm: Algorithm) -> _PrivateKey:

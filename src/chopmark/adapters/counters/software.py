@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No counter: what a device remembers can be restored with its folder. The tier line says ``rollback memory: software``."""
+
+from __future__ import annotations
+
+from chopmark.device import Counter
+
+
+class NoCounter(Counter):
+    """Counts nothing, and does not pretend to."""
+
+    @property
+    def kind(self) -> str:
+        return "software"
+
+    def value(self) -> int:
+        return 0
+
+    def advance(self, to: int) -> None:
+        """Remember nothing."""

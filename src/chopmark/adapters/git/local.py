@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository on this machine, by the ``git`` program (2.38 or newer) and ``ssh-keygen``.
+
+Commits are made with plumbing in an index of their own, so that a person's files and index are untouched unless the
+branch is the one checked out; then it must be clean. The environment is built from nothing: no system or user
+configuration, no hooks, no prompts, no pager, no replaced objects; programs that the repository's own configuration could
+name are pinned.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from chopmark.artifacts import check_file_name, write_file
+from chopmark.clock import format_time
+from chopmark.errors import DecodeError, InternalError, UndecidedError, UsageError
+from chopmark.keys import PublicKey
+from chopmark.release import Commit, Committer, GitHost
+
+TIMEOUT_S: Final = 120
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BRANCH: Final = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)|\.$))[A-Za-z0-9][A-Za-z0-9._/+-]{0,198}[A-Za-z0-9_+-]")
+_SETTINGS: Final = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.attributesFile": "/dev/null",
+    "core.quotePath": "false",
+    "color.ui": "false",
+    "log.showSignature": "false",
+    "log.mailmap": "false",
+    "i18n.logOutputEncoding": "UTF-8",
+    "diff.external": "",
+    "gpg.format": "ssh",
+    "gpg.ssh.program": "ssh-keygen",
+    "gpg.program": "false",  # a good OpenPGP or X.509 signature is nobody's here
+    "gpg.x509.program": "false",
+    "merge.renames": "false",
+    "protocol.allow": "never",
+}
+_FIELDS: Final = "%H%n%P%n%G?%n%GS%n%GF%n%s"
+
+
+def create_key(path: Path) -> PublicKey:
+    """Make an Ed25519 key for signing commits, as an OpenSSH private key of its owner alone (0600).
+
+    Raises:
+        UsageError: a file is there already.
+    """
+    if path.exists():
+        raise UsageError(f"{path}: a key is there already", hint="keys are not overwritten; choose another name")
+    key = ed25519.Ed25519PrivateKey.generate()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    write_file(path, text, mode=0o600)
+    return PublicKey.of(key.public_key())
+
+
+def create(folder: Path, *, branch: str = "main") -> LocalGit:
+    """Make an empty repository with a work tree.
+
+    Raises:
+        UsageError: there is one already.
+    """
+    if (folder / ".git").exists():
+        raise UsageError(f"{folder}: is a Git repository already")
+    folder.mkdir(parents=True, exist_ok=True)
+    host = LocalGit(folder)
+    host.run(["init", "--quiet", "--template=", f"--initial-branch={_branch(branch)}"])
+    return host
+
+
+def load(folder: Path) -> LocalGit:
+    """Open the repository in *folder*, not one that *folder* lies in.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", hint="make a workspace: `chopmark init`")
+    host = LocalGit(folder)
+    if host.run(["rev-parse", "--git-dir"], accept=(0, 128)).returncode:
+        raise UsageError(f"{folder}: is not a Git repository", hint="make a workspace: `chopmark init`")
+    return host
+
+
+class LocalGit(GitHost):
+    """One repository, by its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def head(self, branch: str) -> str | None:
+        ref = f"refs/heads/{_branch(branch)}^{{commit}}"
+        found = self.run(["rev-parse", "--verify", "--quiet", "--end-of-options", ref], accept=(0, 1, 128))
+        return _text(found.stdout).strip() if found.returncode == 0 else None
+
+    def read(self, commit: str, path: str, *, max_bytes: int) -> bytes | None:
+        check_file_name(path)
+        listed = _text(self.run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
+        entry = next((line for line in listed.split("\0") if line.endswith(f"\t{path}")), None)
+        if entry is None or not entry.startswith("100"):
+            return None
+        _, _, blob, size = entry.partition("\t")[0].split()
+        if int(size) > max_bytes:
+            raise DecodeError(f"{path}: {int(size):,} bytes, more than the {max_bytes:,} allowed")
+        return self.run(["cat-file", "blob", blob]).stdout
+
+    def list(self, commit: str, folder: str) -> tuple[str, ...]:
+        check_file_name(folder)
+        listed = _text(self.run(["ls-tree", "-z", "--full-tree", _commit(commit), "--", f"{folder}/"]).stdout)
+        return tuple(sorted(line.partition("\t")[2] for line in listed.split("\0") if line.startswith("100")))
+
+    def changed(self, before: str, after: str) -> tuple[str, ...]:
+        args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", _commit(before), _commit(after)]
+        return tuple(sorted(filter(None, _text(self.run(args).stdout).split("\0"))))
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        found = self.run(["merge-base", _commit(one), _commit(other)], accept=(0, 1))
+        return _text(found.stdout).split()[0] if found.returncode == 0 else None
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        if self.run(["cat-file", "-e", f"{_commit(older)}^{{commit}}"], accept=(0, 1, 128)).returncode:
+            return False
+        return self.run(["merge-base", "--is-ancestor", older, _commit(newer)], accept=(0, 1)).returncode == 0
+
+    def log(self, since: str | None, to: str, *, allowed_signers: str) -> tuple[Commit, ...]:
+        span = [_commit(to), *([f"^{_commit(since)}"] if since else [])]
+        with tempfile.TemporaryDirectory() as scratch:
+            signers = Path(scratch, "allowed_signers")
+            signers.write_text(allowed_signers, encoding="ascii")
+            out = self.run(
+                ["log", "-z", "--topo-order", "--reverse", f"--format={_FIELDS}", *span, "--"],
+                settings={"gpg.ssh.allowedSignersFile": str(signers)},
+            ).stdout
+        return tuple(_logged(record) for record in _text(out).split("\0") if record)
+
+    def commit(
+        self,
+        branch: str,
+        files: Mapping[str, bytes | None],
+        *,
+        parent: str | None,
+        message: str,
+        by: Committer,
+        at: datetime,
+    ) -> str:
+        before = self.head(branch)
+        if before is not None and before != parent:
+            raise UndecidedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
+        with tempfile.TemporaryDirectory() as scratch:
+            index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+            self.run(["read-tree", _commit(parent) if parent else "--empty"], env=index)
+            self.run(["update-index", "-z", "--index-info"], env=index, data=self._blobs(files))
+            tree = _text(self.run(["write-tree"], env=index).stdout).strip()
+        made = self._sign(tree, (parent,) if parent else (), message=message, by=by, at=at)
+        self._advance(branch, before, made, parent=parent)
+        return made
+
+    def merge(self, commit: str, *, into: str, expect: str, message: str, by: Committer, at: datetime) -> str:
+        if self.head(into) != _commit(expect):
+            raise UndecidedError(f"{into} is not where it was seen", code="ref-moved", hint="look again, try again")
+        merged = self.run(["merge-tree", "--write-tree", "--no-messages", expect, _commit(commit)], accept=(0, 1))
+        if merged.returncode:
+            raise UsageError(f"{commit[:10]} and {into} conflict", code="merge-conflict", hint="propose it again")
+        tree = _text(merged.stdout).split()[0]
+        made = self._sign(tree, (expect, commit), message=message, by=by, at=at)
+        self._advance(into, expect, made, parent=expect)
+        return made
+
+    def _blobs(self, files: Mapping[str, bytes | None]) -> bytes:
+        lines = []
+        for path, content in sorted(files.items()):
+            check_file_name(path)
+            if content is None:
+                lines.append(f"0 {'0' * 40}\t{path}\0")
+            else:
+                blob = _text(self.run(["hash-object", "-w", "--stdin"], data=content).stdout).strip()
+                lines.append(f"100644 {blob}\t{path}\0")
+        return "".join(lines).encode()
+
+    def _sign(self, tree: str, parents: Sequence[str], *, message: str, by: Committer, at: datetime) -> str:
+        if not by.key.exists():
+            raise UndecidedError(f"{by.key}: no such key", code="key-missing", hint="run it where the key is")
+        moment = format_time(at)
+        person = {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", by.name), ("EMAIL", by.email), ("DATE", moment))
+        }
+        lineage = [word for parent in parents for word in ("-p", parent)]
+        made = self.run(
+            ["commit-tree", "-S", *lineage, tree],
+            data=message.encode(),
+            env=person,
+            settings={"user.signingKey": str(by.key.resolve())},
+            accept=(0, 1, 128),
+        )
+        if made.returncode:
+            raise UndecidedError(
+                f"{by.key} could not sign the commit: {_last_line(made.stderr)}",
+                code="key-unavailable",
+                hint="an unencrypted OpenSSH key that only its owner may read (chmod 600)",
+            )
+        return _text(made.stdout).strip()
+
+    def _advance(self, branch: str, before: str | None, after: str, *, parent: str | None) -> None:
+        """Move *branch* from *before* to *after*, and the work tree with it where it shows that branch."""
+        shown = self._is_shown(branch)
+        step = ["read-tree", "-m", "-u", *([parent] if parent else []), after]
+        if shown:
+            self._check_clean(branch, step)
+        ref = ["update-ref", f"refs/heads/{_branch(branch)}", after, before or "0" * 40]
+        if self.run(ref, accept=(0, 1, 128)).returncode:
+            raise UndecidedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
+        if shown:
+            self.run(step)
+
+    def _is_shown(self, branch: str) -> bool:
+        bare = _text(self.run(["rev-parse", "--is-bare-repository"]).stdout).strip() == "true"
+        shown = _text(self.run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1)).stdout).strip()
+        return not bare and shown == f"refs/heads/{branch}"
+
+    def _check_clean(self, branch: str, step: Sequence[str]) -> None:
+        dirty = self.run(["status", "--porcelain=v1", "-z", "--untracked-files=no"]).stdout
+        if dirty or self.run([step[0], "-n", *step[1:]], accept=(0, 1, 128)).returncode:
+            raise UsageError(
+                f"{self.folder}: files of {branch} are changed and not committed, or would be overwritten",
+                code="dirty-tree",
+                hint="commit them, or put them aside: `git stash`",
+            )
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        data: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        accept: Sequence[int] = (0,),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``git`` with an argument list in an environment of its own.
+
+        Raises:
+            UndecidedError: there is no git, or it took too long.
+            InternalError: it ended with a code that is not in *accept*.
+        """
+        options = [word for item in {**_SETTINGS, **(settings or {})}.items() for word in ("-c", "=".join(item))]
+        command = ["git", "--no-pager", "-C", str(self.folder), *options, *args]
+        try:
+            done = subprocess.run(
+                command, input=data, env={**self._environment(), **(env or {})}, capture_output=True, timeout=TIMEOUT_S
+            )
+        except FileNotFoundError as error:
+            raise UndecidedError("there is no git here", code="git-missing", hint="install git 2.38 or newer") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UndecidedError(f"git {args[0]} did not finish ({type(error).__name__})", code="git-failed") from error
+        if done.returncode not in accept:
+            raise InternalError(f"git {args[0]}: {_last_line(done.stderr)}", code="git-failed")
+        return done
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_GRAFT_FILE": os.devnull,
+            "GIT_LITERAL_PATHSPECS": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_CEILING_DIRECTORIES": str(self.folder.parent),
+            "SSH_ASKPASS_REQUIRE": "never",
+        }
+
+
+def _logged(record: str) -> Commit:
+    name, parents, status, signer, fingerprint, subject = record.split("\n", 5)
+    good = status == "G"
+    return Commit(
+        id=name,
+        parents=tuple(parents.split()),
+        signer=signer if good else "",
+        fingerprint=fingerprint if good else "",
+        subject=subject,
+    )
+
+
+def _commit(text: str) -> str:
+    if not _COMMIT.fullmatch(text):
+        raise UsageError(f"{text[:80]!r} is not a commit", hint="give its full name: `git rev-parse BRANCH`")
+    return text
+
+
+def _branch(text: str) -> str:
+    if not _BRANCH.fullmatch(text):
+        raise UsageError(f"{text[:80]!r} cannot name a branch")
+    return text
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _last_line(data: bytes) -> str:
+    lines = [line for line in _text(data).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no word of why"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes: what computes with a verified model."""

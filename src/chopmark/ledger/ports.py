@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the log and the witness need from outside: three stores and a way to reach a witness.
+
+``LogStore`` and ``HeadStore`` are two on purpose. The first is large and may be restored from a backup; the second is
+tiny, remembers the newest head that was ever promised, and must never go back. Keep them on different disks where you
+can, and never restore ``HeadStore``'s file together with the other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from chopmark.errors import ChopmarkError, UndecidedError
+from chopmark.ledger.tiles import Integration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogState:
+    """How far a log is."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogCounts:
+    """How many rows of each kind a store holds; a log of one size has exactly one set of them."""
+
+    tiles: int
+    bundles: int
+    tail: int
+    leaves: int
+
+
+class LogStore(ABC):
+    """A log's entries, tiles and leaf index.
+
+    Guarantees: what is written inside one :meth:`exclusive` block becomes visible and durable together when the block
+    ends, or not at all; blocks of all processes run one after another. Errors are of ours.
+    """
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the log for writing; an exception inside undoes everything.
+
+        Raises:
+            UndecidedError: another process holds it for too long, or the disk does not take it.
+        """
+
+    @abstractmethod
+    def state(self) -> LogState:
+        """Return how far the log is."""
+
+    @abstractmethod
+    def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the index of each of these leaf hashes that is in the log."""
+
+    @abstractmethod
+    def write(self, integration: Integration) -> None:
+        """Keep what :func:`chopmark.ledger.integrate` returned; only inside :meth:`exclusive`.
+
+        Raises:
+            VerificationError: the log is not where the integration starts, or holds one of its leaves.
+        """
+
+    @abstractmethod
+    def tile(self, level: int, index: int) -> bytes:
+        """Return the widest tile that is kept there.
+
+        Raises:
+            VerificationError: there is none.
+        """
+
+    @abstractmethod
+    def entries(self, start: int, end: int) -> tuple[bytes, ...]:
+        """Return the entries [start, end).
+
+        Raises:
+            VerificationError: one of them is not there.
+        """
+
+    @abstractmethod
+    def counts(self) -> LogCounts:
+        """Count the rows, for fsck."""
+
+    @abstractmethod
+    def check(self) -> tuple[str, ...]:
+        """Return what the store finds wrong with itself below its rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The newest promise of a log.
+
+    Attributes:
+        note: the signed checkpoint of exactly this size and root; None until it is signed.
+        witnessed: the newest checkpoint that a quorum cosigned; may be smaller.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    note: bytes | None
+    witnessed: bytes | None
+
+
+class HeadStore(ABC):
+    """The newest head of a log, across processes and restarts.
+
+    Guarantees: every method is atomic and durable once it returns; the size never falls.
+    """
+
+    @abstractmethod
+    def head(self) -> Head:
+        """Return the newest head."""
+
+    @abstractmethod
+    def advance(self, old: Head, *, size: int, root: bytes) -> bool:
+        """Replace *old* by a larger head without a signature; False when the head is no longer *old*."""
+
+    @abstractmethod
+    def keep_note(self, head: Head, note: bytes) -> bytes | None:
+        """Keep the signed checkpoint of *head*, once.
+
+        Returns:
+            The note that is kept: the first one given for this head. None when the head has moved on.
+        """
+
+    @abstractmethod
+    def keep_witnessed(self, size: int, note: bytes) -> bool:
+        """Keep a witnessed checkpoint of *size*; False when a larger one is kept already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The newest checkpoint of a log that a witness cosigned, with all lines that it verified or made."""
+
+    size: int
+    root: bytes
+    note: bytes
+
+
+class WitnessStore(ABC):
+    """What a witness remembers of each log.
+
+    Guarantees: :meth:`replace` is one atomic, durable comparison and change across processes and restarts.
+    """
+
+    @abstractmethod
+    def newest(self, origin: str) -> Observed | None:
+        """Return the newest checkpoint of *origin*."""
+
+    @abstractmethod
+    def replace(self, origin: str, old: Observed | None, new: Observed) -> bool:
+        """Keep *new* if *old* is still the newest; tell whether it was."""
+
+    @abstractmethod
+    def by_origin_hash(self, origin_hash: str) -> Observed | None:
+        """Return the newest checkpoint of the log whose origin has this SHA-256 (hex)."""
+
+
+class WitnessClient(ABC):
+    """A way to a witness: HTTP, or files carried by hand."""
+
+    def add_checkpoint(self, body: bytes) -> tuple[int, bytes]:
+        """Send an add-checkpoint request; return status and body of the answer.
+
+        Raises:
+            UndecidedError: no answer.
+        """
+        try:
+            return self._add_checkpoint(body)
+        except ChopmarkError:
+            raise
+        except Exception as error:
+            message = f"no answer from the witness ({type(error).__name__})"
+            raise UndecidedError(
+                message, code="witness-unreachable", hint="check its address and the network"
+            ) from error
+
+    @abstractmethod
+    def _add_checkpoint(self, body: bytes) -> tuple[int, bytes]: ...

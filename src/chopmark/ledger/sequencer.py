@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log itself: puts entries in order, once each, and never promises two histories. A second face, for servers.
+
+The order of an append, and what a crash leaves behind:
+
+1. One transaction of the log store: find duplicates, integrate, write. Killed before it ends: nothing happened.
+2. The head store moves from the old head to the new one. Killed before: the entries are there, nobody was promised
+   them; opening the log moves the head after it has recomputed that the log still starts with the old head.
+3. The caller gets the indices. Giving the same entries again returns the same indices.
+
+A checkpoint is signed only for the head, only after 2, and is kept: of one size there is one root that was ever signed.
+A log that is smaller than its head is a restored copy, one whose history differs is a fork: both are refused with both
+sides as evidence, and nothing is written.
+
+Not decided here: whether a witness is enough (:mod:`chopmark.ledger.feed`), what an entry means.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from chopmark.clock import Clock
+from chopmark.errors import Refused, UndecidedError, UsageError, VerificationError
+from chopmark.keys import Algorithm, Signer
+from chopmark.ledger.checkpoint import Checkpoint
+from chopmark.ledger.cosignature import sign_checkpoint
+from chopmark.ledger.export import export
+from chopmark.ledger.fsck import FsckReport, fsck, root_at
+from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash
+from chopmark.ledger.note import VerifierKey, decode_note, log_key, verify_lines
+from chopmark.ledger.policy import WitnessPolicy
+from chopmark.ledger.ports import Head, HeadStore, LogState, LogStore
+from chopmark.ledger.proof import TlogProof
+from chopmark.ledger.tiles import (
+    EMPTY_EDGE,
+    MAX_ENTRY_BYTES,
+    Edge,
+    edge_of,
+    integrate,
+    node_from_tiles,
+    partial_width,
+    tile_levels,
+)
+
+__all__ = ["FsckReport", "Ledger"]
+
+
+class Ledger:
+    """A log that this process may append to. Safe in threads, and beside other processes on the same stores.
+
+    Attributes:
+        verifier_keys: the keys of which a verifier requires all.
+    """
+
+    def __init__(
+        self, *, store: LogStore, heads: HeadStore, origin: str, signers: Sequence[Signer], clock: Clock
+    ) -> None:
+        """Use :meth:`open`, which checks what this does not."""
+        self.origin = origin
+        self.verifier_keys: tuple[VerifierKey, ...] = tuple(log_key(origin, signer.public) for signer in signers)
+        self._store = store
+        self._heads = heads
+        self._signers = tuple(signers)
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._edge = EMPTY_EDGE
+        self._agreed: tuple[int, bytes] | None = None  # the head that was last found to be a beginning of the log
+
+    @classmethod
+    def open(cls, *, store: LogStore, heads: HeadStore, origin: str, signers: Sequence[Signer], clock: Clock) -> Ledger:
+        """Open a log: recompute its root from its tiles, compare with the head, finish an interrupted append.
+
+        Args:
+            signers: the log's keys; an Ed25519 key among them (C2SP tlog-tiles), an ML-DSA-44 key beside it.
+
+        Raises:
+            UsageError: a wrong set of signers, or stores of another log.
+            Refused: ``log-rollback``: the log is older than its head, so a copy was restored; ``log-fork``: the
+                log does not start with its head. Both heads are in the evidence.
+            VerificationError: rows at the edge are damaged, or a kept note is not this log's.
+        """
+        algorithms = [signer.public.algorithm for signer in signers]
+        if algorithms.count(Algorithm.ED25519) != 1 or len(set(algorithms)) != len(algorithms):
+            raise UsageError("a log signs with one Ed25519 key, and one ML-DSA-44 key beside it")
+        ledger = cls(store=store, heads=heads, origin=origin, signers=signers, clock=clock)
+        head = heads.head()
+        if not store.state().origin == head.origin == origin:
+            raise UsageError(f"these are not the stores of {origin}", evidence={"head": head.origin})
+        with ledger._lock, store.exclusive():
+            ledger._refresh_edge()
+        ledger._move_head()
+        ledger._check_notes(heads.head())
+        return ledger
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The newest head."""
+        head = self._heads.head()
+        return Checkpoint(origin=self.origin, size=head.size, root=head.root)
+
+    def append(self, entries: Sequence[bytes]) -> tuple[int, ...]:
+        """Log *entries*, each once, and return their indices when they are durable.
+
+        An entry that is in the log already, or twice in *entries*, keeps its one index.
+
+        Raises:
+            UsageError: an entry is longer than 65,535 bytes; nothing was logged.
+            Refused: as :meth:`open`.
+            UndecidedError: another process holds the log, or the disk is full; try the same entries again.
+        """
+        if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
+            raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
+        leaves = [leaf_hash(entry) for entry in entries]
+        unique = dict(zip(leaves, entries, strict=True))
+        with self._lock:
+            with self._store.exclusive():
+                edge = self._refresh_edge()
+                indices = self._store.find(tuple(unique))
+                fresh = [leaf for leaf in unique if leaf not in indices]
+                if fresh:
+                    integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
+                    self._store.write(integration)
+                    indices.update(zip(fresh, range(edge.size, integration.edge.size), strict=True))
+                    edge = integration.edge
+            self._edge = edge
+            self._move_head()
+        return tuple(indices[leaf] for leaf in leaves)
+
+    def entry(self, index: int) -> bytes:
+        """Return one entry.
+
+        Raises:
+            UsageError: there is no such entry.
+        """
+        return self.entries(index, index + 1)[0]
+
+    def entries(self, start: int, end: int) -> tuple[bytes, ...]:
+        """Return the entries [start, end).
+
+        Raises:
+            UsageError: not all of them exist.
+            VerificationError: one is damaged.
+        """
+        size = self._heads.head().size
+        if not 0 <= start <= end <= size:
+            raise UsageError(f"the ledger has no entries {start} to {end}: it has {size}")
+        return self._store.entries(start, end) if start < end else ()
+
+    def find(self, entry: bytes) -> int | None:
+        """Return the index of *entry*, or None."""
+        leaf = leaf_hash(entry)
+        index = self._store.find((leaf,)).get(leaf)
+        return index if index is not None and index < self._heads.head().size else None
+
+    def signed_checkpoint(self) -> bytes:
+        """Return the newest checkpoint, signed with all keys; the same bytes until the log grows.
+
+        Raises:
+            UndecidedError: a key cannot be used now.
+            Refused: as :meth:`open`.
+        """
+        while True:
+            head = self._heads.head()
+            if head.note is not None:
+                return head.note
+            with self._lock:
+                self._agree(head)
+            now = int(self._clock.now().timestamp())
+            text = Checkpoint(origin=self.origin, size=head.size, root=head.root)
+            kept = self._heads.keep_note(head, sign_checkpoint(text, self._signers, timestamp=now).encode())
+            if kept is not None:
+                return kept
+
+    def witnessed_checkpoint(self) -> bytes | None:
+        """Return the newest checkpoint that a quorum cosigned, or None."""
+        return self._heads.head().witnessed
+
+    def keep_witnessed(self, note: bytes) -> None:
+        """Keep a checkpoint of this log with its cosignatures, unless a larger one is kept.
+
+        Args:
+            note: verified by the caller against the witness policy.
+
+        Raises:
+            VerificationError: it is not this log's.
+        """
+        checkpoint = self._own_checkpoint(note)
+        if checkpoint.size > self._heads.head().size or self._root_at(checkpoint.size) != checkpoint.root:
+            raise VerificationError("a checkpoint that is not of this log's entries", code="ledger-corrupt")
+        self._heads.keep_witnessed(checkpoint.size, note)
+
+    def prove(self, index: int) -> bytes:
+        """Return the ``.tlog-proof`` of an entry in the newest witnessed checkpoint.
+
+        Raises:
+            UsageError: there is no such entry.
+            UndecidedError: no witnessed checkpoint covers it yet.
+        """
+        head = self._heads.head()
+        if not 0 <= index < head.size:
+            raise UsageError(f"the ledger has no entry {index}: it has {head.size}")
+        checkpoint = None if head.witnessed is None else Checkpoint.decode(decode_note(head.witnessed).text)
+        if head.witnessed is None or checkpoint is None or index >= checkpoint.size:
+            raise UndecidedError(
+                f"no witnessed checkpoint covers entry {index} yet", code="not-witnessed-yet", hint="ask the witnesses"
+            )
+        path = inclusion_path(index, checkpoint.size, self._node())
+        return TlogProof(index=index, path=path, checkpoint_note=head.witnessed).encode()
+
+    def prove_consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Return the proof that the tree of *new* entries starts with the tree of *old* entries.
+
+        Raises:
+            ProofError: *old* is 0 or beyond *new*.
+            UsageError: the ledger is smaller.
+        """
+        size = self._heads.head().size
+        if new > size:
+            raise UsageError(f"the ledger has {size} entries, not {new}")
+        return consistency_path(old, new, self._node())
+
+    def fsck(self, policy: WitnessPolicy | None = None) -> FsckReport:
+        """Re-derive every stored row from the entries and compare.
+
+        Args:
+            policy: also check the cosignatures of the witnessed checkpoint.
+        """
+        with self._lock:
+            return fsck(self._store, self._heads, self.verifier_keys, policy)
+
+    def export(self, folder: Path) -> Checkpoint:
+        """Write the log as static files (C2SP tlog-tiles), the checkpoint last; return it.
+
+        Raises:
+            VerificationError: a file there holds other bytes than this log's.
+            UndecidedError: the folder cannot be written.
+        """
+        return export(self._store, folder, signed=self.signed_checkpoint(), witnessed=self.witnessed_checkpoint())
+
+    def _refresh_edge(self) -> Edge:
+        """Return the edge as the store has it, after a check that it agrees with the head.
+
+        Inside ``exclusive``: another process may have appended, or somebody put another file there.
+        """
+        state = self._store.state()
+        if (state.size, state.root) != (self._edge.size, self._edge.root):
+            self._edge = _read_edge(self._store, state)
+            self._agreed = None
+        self._agree(self._heads.head())
+        return self._edge
+
+    def _move_head(self) -> None:
+        """Move the head to this process's edge, unless another process has moved it further."""
+        size, root = self._edge.size, self._edge.root
+        while True:
+            head = self._heads.head()
+            self._agree(head)
+            if head.size >= size:
+                return
+            if self._heads.advance(head, size=size, root=root):
+                self._agreed = (size, root)
+                return
+
+    def _agree(self, head: Head) -> None:
+        """Check that the log starts with *head*."""
+        if (head.size, head.root) == self._agreed:
+            return
+        state = self._store.state()
+        if head.size > state.size:
+            raise _restored(head, state)
+        found = self._root_at(head.size)
+        if found != head.root:
+            ours = Checkpoint(origin=self.origin, size=head.size, root=found)
+            raise Refused(
+                "log-fork",
+                "the log does not start with its own head",
+                hint="keep both files; call security",
+                evidence={"head": _text(head), "log": ours.encode(), "signed": head.note or head.witnessed},
+            )
+        self._agreed = (head.size, head.root)
+
+    def _root_at(self, size: int) -> bytes:
+        return self._edge.root if size == self._edge.size else root_at(size, self._node())
+
+    def _check_notes(self, head: Head) -> None:
+        if head.note is not None and self._own_checkpoint(head.note).encode() != _text(head):
+            raise VerificationError("the signed checkpoint is not that of the head", code="ledger-corrupt")
+        if head.witnessed is not None:
+            self.keep_witnessed(head.witnessed)
+
+    def _own_checkpoint(self, data: bytes) -> Checkpoint:
+        note = decode_note(data)
+        signed_by = {line.key for line in verify_lines(note.text, note.signatures, self.verifier_keys)}
+        checkpoint = Checkpoint.decode(note.text)
+        if signed_by != set(self.verifier_keys) or checkpoint.origin != self.origin:
+            raise VerificationError("a checkpoint that this log's keys did not all sign", code="ledger-corrupt")
+        return checkpoint
+
+    def _node(self) -> Node:
+        return node_from_tiles(self._store.tile)
+
+
+def _read_edge(store: LogStore, state: LogState) -> Edge:
+    """Derive the edge from tiles and entries and compare its root with the stored one."""
+    tiles = []
+    for level in range(tile_levels(state.size)):
+        width = partial_width(level, state.size)
+        index = state.size >> (8 * (level + 1))
+        tiles.append(store.tile(level, index)[: width * HASH_BYTES] if width else b"")
+    tail = store.entries(state.size - state.size % 256, state.size) if state.size % 256 else ()
+    edge = edge_of(state.size, tiles, tail)
+    if edge.root != state.root:
+        evidence = {"size": state.size, "stored": state.root.hex(), "found": edge.root.hex()}
+        raise VerificationError(
+            "the tiles lead to another root than the one stored",
+            code="ledger-corrupt",
+            hint="run fsck",
+            evidence=evidence,
+        )
+    return edge
+
+
+def _restored(head: Head, state: LogState) -> Refused:
+    return Refused(
+        "log-rollback",
+        f"the log has {state.size} entries, but {head.size} were promised: an old copy was restored",
+        hint="put the newest copy back; if it is lost, this log ends here and a new origin begins",
+        evidence={
+            "head": _text(head),
+            "log": Checkpoint(origin=state.origin, size=state.size, root=state.root).encode(),
+            "signed": head.note or head.witnessed,
+        },
+    )
+
+
+def _text(head: Head) -> str:
+    return Checkpoint(origin=head.origin, size=head.size, root=head.root).encode()
