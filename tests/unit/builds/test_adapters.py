@@ -9,11 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from unit.builds.workbench import RUNNER, WORKSHOP, Bench
 
 from chopmark.adapters.processes import runner as runner_module
 from chopmark.adapters.processes.source import GitSource, _public
 from chopmark.errors import UsageError
+from unit.builds.workbench import RUNNER, WORKSHOP, Bench
 
 MINUTE = timedelta(minutes=1)
 ENVIRONMENT = {"PATH": WORKSHOP.path}
@@ -24,7 +24,7 @@ def run(*command: str, cwd: Path, isolated: bool = False, timeout: timedelta = M
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_exit_code_and_both_streams(tmp_path: Path, isolated: bool) -> None:
+def test_exit_code_and_both_streams(tmp_path: Path, *, isolated: bool) -> None:
     done = run("sh", "-c", "echo one; echo two >&2; exit 7", cwd=tmp_path, isolated=isolated)
     assert (done.exit_code, done.log, done.timed_out) == (7, b"one\ntwo\n", False)
     assert done.isolated is (isolated and RUNNER.can_isolate)
@@ -44,7 +44,7 @@ def test_no_network_when_isolated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_nothing_is_left_running(tmp_path: Path, isolated: bool) -> None:
+def test_nothing_is_left_running(tmp_path: Path, *, isolated: bool) -> None:
     started = time.monotonic()
     done = run("sh", "-c", "sleep 300 & echo $! > child; echo started", cwd=tmp_path, isolated=isolated)
     assert done.log == b"started\n"

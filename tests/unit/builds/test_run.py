@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from unit.builds.workbench import NOW, RUNNER, WORKSHOP, Bench
 
 from chopmark.artifacts import Digest, hash_file
 from chopmark.builds import (
@@ -20,6 +19,7 @@ from chopmark.builds import (
 )
 from chopmark.errors import ChopmarkError, DecodeError, UndecidedError, UsageError, VerificationError
 from chopmark.statements import PredicateType, decode_statement, encode_statement
+from unit.builds.workbench import NOW, RUNNER, WORKSHOP, Bench
 
 
 class NoIsolation(Runner):
@@ -129,7 +129,7 @@ def test_a_command_whose_time_is_up_is_ended(bench: Bench) -> None:
         ({"outputs": ("elsewhere",)}, VerificationError, "did not write"),
         ({"command": ("no-such-program",)}, UsageError, "no such program"),
         ({"model": "No Name"}, UsageError, "not a name"),
-        ({"environment": {"PATH": "/tmp"}}, UsageError, "PATH"),
+        ({"environment": {"PATH": "bin"}}, UsageError, "PATH"),
         ({"params_file": "nothing.json"}, UsageError, "cannot be read"),
         ({"params_file": "train.py"}, DecodeError, "not JSON"),
     ],

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``chopmark``: a table of groups, each imported when it is used, and what errors become.
+
+Exit codes: 0 verified or done, 1 denied or not verified, 2 the call is wrong, 3 could not be decided, 4 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from chopmark.apps.cli.render import show_error
+from chopmark.errors import ChopmarkError, InternalError, UsageError
+
+COMMANDS: Final = {
+    "init": ("setup:init", "make a workspace"),
+    "demo": ("demo:demo", "the whole product in a minute, on real parts"),
+    "doctor": ("setup:doctor", "what is missing on this machine or in this workspace"),
+    "status": ("overview:status", "Git, ledger, channel and fleet on one screen"),
+    "why": ("overview:why", "a decision, a refusal or a device: the rule, the facts, the next step"),
+    "trace": ("overview:trace", "the whole life of a model, verified offline"),
+    "try": ("tryout:try_", "sign your own .onnx, load it, tamper with it, see it refused"),
+    "data": ("data:data", "register a dataset"),
+    "build": ("build:build", "train, convert, quantise, package: run it and record it"),
+    "test": ("checks:test", "measure a package's accuracy with the real runtime"),
+    "inspect": ("checks:inspect", "look into a model file: operators, external data, hidden bytes"),
+    "sbom": ("checks:sbom", "write the CycloneDX SBOM of model, dataset and libraries"),
+    "hash": ("files:hash_", "the manifest and digest of a file or folder"),
+    "sign": ("files:sign", "sign a package for stock tools (OpenSSF Model Signing)"),
+    "verify": ("files:verify", "verify a package against its signature"),
+    "ledger": ("ledger:ledger", "proof, verify, checkpoint, fsck, export, witness"),
+    "policy": ("policy:policy", "check and explain the release policy"),
+    "release": ("release:release", "propose, approve, check, merge, history, rollback, revoke"),
+    "operator": ("services:operator", "publish what Git says"),
+    "channel": ("channel:channel", "what is published, and the status"),
+    "device": ("device:device", "enroll, run, verify, load"),
+    "fleet": ("fleet:fleet", "devices, refusals and alerts"),
+    "keys": ("keys:keys", "list and show keys"),
+    "trust": ("keys:trust", "who may say what"),
+    "serve": ("services:serve", "the service: channel, ledger and fleet over HTTP"),
+}
+"""Command -> module and object below ``chopmark.apps.cli``, and its line in the overview."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(f"chopmark.apps.cli.{module}"), name)
+        if not isinstance(command, click.Command):
+            raise InternalError(f"{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="chopmark", message="chopmark %(version)s")
+@click.option(
+    "--workspace",
+    "-w",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="A folder in the workspace; default: where you are.",
+)
+@click.pass_context
+def cli(ctx: click.Context, workspace: Path) -> None:
+    """Prove that the model on a device is the one that was trained, tested and approved.
+
+    \b
+    Example, with nothing set up:
+        chopmark demo                 see it work, and refuse
+        chopmark try model.onnx      the same with your own model
+        chopmark init acme           a workspace of your own
+
+    Exit codes: 0 verified or done, 1 denied, 2 wrong call, 3 could not decide, 4 internal.
+    """
+    ctx.obj = workspace
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        result = cli.main(args=argv, prog_name="chopmark", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        show_error(UsageError(error.format_message(), hint="chopmark --help"), as_json="--json" in argv)
+        return UsageError.exit_code
+    except click.Abort:
+        show_error(UsageError("stopped", code="stopped"), as_json="--json" in argv)
+        return UsageError.exit_code
+    except ChopmarkError as error:
+        show_error(error, as_json="--json" in argv)
+        return error.exit_code
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours has its own exit code
+        hint = "this is a fault of chopmark; run again with CHOPMARK_DEBUG=1 and report what it prints"
+        show_error(InternalError(f"{type(error).__name__}: {error}", hint=hint), as_json="--json" in argv)
+        _debug()
+        return InternalError.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _debug() -> None:
+    import os
+    import traceback
+
+    if os.environ.get("CHOPMARK_DEBUG"):
+        traceback.print_exc()

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``status``, ``why`` and ``trace``: one screen, one reason, one life."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, strong
+from chopmark.errors import ChopmarkError, UsageError
+
+if TYPE_CHECKING:
+    from chopmark.apps.cli.wiring import Site
+    from chopmark.fleet import Device, Refusal
+    from chopmark.policy import Summary
+    from chopmark.release.life import Event
+
+_DECISION = re.compile(r"G([1-9]\d{0,6})")
+_REFUSAL = re.compile(r"R([1-9]\d{0,6})")
+
+
+@click.command()
+@click.pass_obj
+@answers
+def status(start: Path) -> Answer:
+    """Show what Git wants, what the ledger holds, what is published and what runs, on one screen.
+
+    \b
+    Example:
+        chopmark status
+    """
+    from chopmark.apps.cli.wiring import Site
+
+    site = Site.at(start)
+    rows: list[tuple[str, ...]] = []
+    body: dict[str, object] = {"ok": True, "workspace": site.workspace.name}
+    for name, look in (("git", _git), ("ledger", _ledger), ("channel", _channel), ("fleet", _fleet)):
+        try:
+            found, row = look(site)
+        except ChopmarkError as error:
+            found, row = {"error": error.code, "message": error.message}, bad(error.message)
+        body[name] = found
+        rows.append((strong(name), row))
+    lines = columns(rows)
+    try:
+        devices = site.fleet.devices()
+        lines += ["", *columns([_device_row(device, site) for device in devices], indent="  ")] if devices else []
+    except ChopmarkError as error:
+        lines.append(bad(error.message))
+    return body, lines
+
+
+@click.command()
+@click.argument("what")
+@click.pass_obj
+@answers
+def why(start: Path, what: str) -> Answer:
+    """Explain WHAT: a decision (G1), a refusal (R1), a device, or a digest; the rule, the facts, the next step.
+
+    \b
+    Example:
+        chopmark why G1
+        chopmark why R1
+        chopmark why kiosk-2
+        chopmark why 3fa1
+    """
+    from chopmark.apps.cli.wiring import Site
+
+    site = Site.at(start)
+    if match := _DECISION.fullmatch(what):
+        return _explain_decision(site, int(match.group(1)))
+    if match := _REFUSAL.fullmatch(what):
+        return _explain_refusal(site, site.fleet.refusal(int(match.group(1))), what)
+    for device in site.fleet.devices():
+        if what in (device.id, device.name):
+            return _explain_device(site, device)
+    return _life(site, what)
+
+
+@click.command()
+@click.argument("what")
+@click.pass_obj
+@answers
+def trace(start: Path, what: str) -> Answer:
+    """Show the whole life of WHAT, a file or a digest: what it came from, what was found out, who approved it.
+
+    Every statement is verified against the pinned root, offline; what does not verify is shown and believed in nothing.
+
+    \b
+    Example:
+        chopmark trace packages/digits-1/package/model.onnx
+        chopmark trace 3fa1
+    """
+    from chopmark.apps.cli.wiring import Site
+
+    return _life(Site.at(start), what)
+
+
+def _life(site: Site, what: str) -> Answer:
+    from chopmark.artifacts import hash_file, scan
+    from chopmark.release.life import find_digest, read_life
+    from chopmark.release.life import trace as follow
+
+    path = Path(what)
+    if path.is_dir():
+        what = scan(path).digest.hex
+    elif path.is_file():
+        what = hash_file(path).sha256.hex
+    events = read_life(site.statements(), site.trust)
+    digest = find_digest(events, what)
+    found = follow(events, digest)
+    ok = not any(event.problem for event in found)
+    body = {"ok": ok, "digest": f"sha256:{digest}", "events": [event.as_json() for event in found]}
+    lines = [f"{strong(digest[:16])}…  {len(found)} statements, each verified against root {site.root.version}", ""]
+    for subject, group in _by_subject(found):
+        here = strong(subject) if digest in {e.subject.hex for e in group} | {e.digest.hex for e in group} else subject
+        lines.append(f"{here}  {dim(group[0].subject.short + '…')}")
+        lines += columns([_event_row(event) for event in group], indent="  ")
+    return body, lines
+
+
+def _by_subject(events: Sequence[Event]) -> list[tuple[str, list[Event]]]:
+    groups: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        groups.setdefault((event.subject_name, event.subject.hex), []).append(event)
+    return [(name, group) for (name, _), group in groups.items()]
+
+
+def _event_row(event: Event) -> tuple[str, ...]:
+    mark = bad(event.type) if event.problem else good(event.type)
+    said = event.problem or f"by {', '.join(event.owners)}"
+    made_from = "from " + ", ".join(f"{digest[:8]}" for digest in event.depends[:4]) if event.depends else ""
+    more = f" +{len(event.depends) - 4}" if len(event.depends) > 4 else ""
+    return (f"#{event.index}", mark, said, _detail(event), dim(made_from + more))
+
+
+def _detail(event: Event) -> str:
+    predicate = event.predicate
+    metrics = predicate.get("metrics")
+    match event.type:
+        case "test-result" if isinstance(metrics, dict) and isinstance(metrics.get("accuracy_ppm"), int):
+            return f"{predicate.get('result')} {metrics['accuracy_ppm'] / 10_000:.1f} %"
+        case "inspection":
+            return str(predicate.get("result"))
+        case "vsa":
+            return f"{predicate.get('phase')} {predicate.get('verificationResult')}"
+        case "release":
+            return f"version {predicate.get('version')}"
+    return ""
+
+
+def decisions(site: Site) -> list[tuple[int, Summary]]:
+    """Return (ledger index, decision) of every gate decision over approvals, in ledger order: G1, G2, …."""
+    from chopmark.policy import Phase, read_vsa
+    from chopmark.statements import PredicateType, decode_statement, verify
+
+    found = []
+    for index, envelope in site.statements():
+        try:
+            if decode_statement(envelope.payload).predicate_type != PredicateType.VSA:
+                continue
+            summary = read_vsa(verify(envelope, site.trust, "gate"))
+        except ChopmarkError:
+            continue  # `trace` and `ledger fsck` show what does not verify; it is no decision
+        if summary.phase is Phase.APPROVAL:
+            found.append((index, summary))
+    return found
+
+
+def _explain_decision(site: Site, number: int) -> Answer:
+    made = decisions(site)
+    if number > len(made):
+        raise UsageError(f"G{number}: there are {len(made)} decisions", hint="chopmark release check makes one")
+    index, summary = made[number - 1]
+    held = [verdict for verdict in summary.verdicts if verdict.ok]
+    body = {
+        "ok": True,
+        "decision": f"G{number}",
+        "allowed": summary.passed,
+        "entry": index,
+        "subject": summary.subject.name,
+        "manifest": str(summary.subject.digest),
+        "release": str(summary.release),
+        "approvals": list(summary.approvals),
+        "rules": [
+            {"id": v.id, "ok": v.ok, "message": v.message, "facts": [str(f) for f in v.facts]} for v in summary.verdicts
+        ],
+    }
+    outcome = good("ALLOWED") if summary.passed else bad("REFUSED")
+    lines = [
+        f"{strong(f'G{number}')}  {outcome}  {len(held)} of {len(summary.verdicts)} rules hold",
+        f"  {summary.subject.name}  package {summary.subject.digest.short}…  at {summary.time:%Y-%m-%d %H:%M:%S}Z",
+        f"  policy {summary.policy.short}…  {summary.policy_uri}",
+        "",
+    ]
+    rows = [
+        (
+            good(verdict.id) if verdict.ok else bad(verdict.id),
+            verdict.message if not verdict.ok else "",
+            dim("from " + ", ".join(fact.short for fact in verdict.facts[:4])) if verdict.facts else "",
+        )
+        for verdict in summary.verdicts
+    ]
+    lines += columns(rows, indent="  ")
+    lines += ["", f"  entry {index} of the ledger, signed by the gate: chopmark ledger proof {index}"]
+    if not summary.passed:
+        lines.append(
+            "  next: chopmark release approve NAME as an owner who is missing, then chopmark release check NAME"
+        )
+    return body, lines
+
+
+def _explain_refusal(site: Site, refusal: Refusal | None, what: str) -> Answer:
+    if refusal is None:
+        raise UsageError(f"{what}: there is no such refusal", hint="chopmark fleet refusals")
+    names = {device.id: device.name for device in site.fleet.devices()}
+    body = {
+        "ok": True,
+        "refusal": refusal.id,
+        "device": refusal.device,
+        "name": names.get(refusal.device, ""),
+        "code": refusal.code,
+        "step": refusal.step,
+        "message": refusal.message,
+        "facts": dict(refusal.facts),
+        "hint": refusal.hint,
+        "report": str(refusal.report),
+        "first": str(refusal.first),
+        "count": refusal.count,
+    }
+    lines = [
+        f"{strong(refusal.id)}  {bad('REFUSED')}  {strong(refusal.code)}  on {names.get(refusal.device, refusal.device)}",
+        f"  rule   step {refusal.step} of the protocol, docs/concepts/trust.md: {refusal.message}",
+        *columns([("  facts" if n == 0 else "", k, v) for n, (k, v) in enumerate(refusal.facts.items())]),
+        f"  when   {refusal.first:%Y-%m-%d %H:%M:%S}Z, {refusal.count} time{'s' * (refusal.count > 1)}; "
+        f"report {refusal.report.short}…, signed by the device",
+        f"  next   {refusal.hint}",
+    ]
+    return body, lines
+
+
+def _explain_device(site: Site, device: Device) -> Answer:
+    body = {
+        "ok": True,
+        "device": device.id,
+        "name": device.name,
+        "condition": str(device.condition),
+        "tier": device.tier,
+        "standings": {
+            topic: {"verdict": s.verdict, "refusal": s.refusal, "running": str(s.running or "")}
+            for topic, s in device.standings.items()
+        },
+    }
+    lines = [
+        f"{strong(device.name)}  {device.id}  {device.condition}  T{device.tier}",
+        *([f"  held: {device.held}"] * bool(device.held)),
+    ]
+    rows = [
+        (
+            (good if s.refusal is None else bad)(topic),
+            s.verdict,
+            f"why R{s.refusal}" if s.refusal else "",
+            f"runs {_label(site, s.running)}" if s.running else "",
+            f"{s.time:%Y-%m-%d %H:%M:%S}Z",
+        )
+        for topic, s in device.standings.items()
+    ]
+    return body, lines + columns(rows, indent="  ")
+
+
+def _git(site: Site) -> tuple[dict[str, object], str]:
+    head = site.git.head("main")
+    wanted = site.desired()
+    releases = {r.release.model: r.release.version for r in wanted.releases}
+    text = ", ".join(f"{model} v{version}" for model, version in releases.items()) or "nothing released yet"
+    return {"head": head, "releases": releases}, f"main at {str(head)[:8]}  wants {text}"
+
+
+def _ledger(site: Site) -> tuple[dict[str, object], str]:
+    from chopmark.ledger import Checkpoint, WitnessPolicy, decode_note, verify_checkpoint
+
+    log = site.ledger
+    note = log.witnessed_checkpoint()
+    size = log.checkpoint.size
+    witnessed, who = 0, 0
+    if note is not None:
+        witnessed = Checkpoint.decode(decode_note(note).text).size
+        keys = [key.encode() for key in log.verifier_keys]
+        policy = WitnessPolicy.parse(site.trust.witness_policy)
+        who = len(verify_checkpoint(note, origin=log.origin, require=keys, policy=policy).cosigned_by)
+    text = f"{size} entries, {witnessed} of them witnessed by {who}; witnessed: internal only"
+    return {"size": size, "witnessed": witnessed, "witnesses": who}, text
+
+
+def _channel(site: Site) -> tuple[dict[str, object], str]:
+    published = site.published()
+    assigned = ", ".join(f"{a.model} {_label(site, a.release)}" for a in published.assignments) or "nothing assigned"
+    body = {
+        "name": site.workspace.channel,
+        "version": published.version,
+        "timestamp": published.timestamp,
+        "status": published.status,
+        "assigned": {a.model: str(a.release) for a in published.assignments},
+    }
+    return body, f"{site.workspace.channel} {published.version}  assigns {assigned}; status {published.status}"
+
+
+def _fleet(site: Site) -> tuple[dict[str, object], str]:
+    from chopmark.fleet import summarise
+
+    summary = summarise(site.fleet)
+    conditions = ", ".join(f"{count} {condition}" for condition, count in summary.conditions.items() if count)
+    newest = f"; newest refusal: why {summary.newest.id}" if summary.newest else ""
+    body = {
+        "devices": summary.devices,
+        "conditions": {str(k): v for k, v in summary.conditions.items()},
+        "refusals": summary.refusals,
+    }
+    return body, f"{summary.devices} devices: {conditions or 'none reported yet'}; {summary.refusals} refusals{newest}"
+
+
+def _device_row(device: Device, site: Site) -> tuple[str, ...]:
+    runs = ", ".join(f"{model} {_label(site, release)}" for model, release in device.running.items())
+    open_refusals = sorted({s.refusal for s in device.standings.values() if s.refusal is not None})
+    mark = good if not open_refusals and not device.held else bad
+    reasons = ", ".join(f"why R{number}" for number in open_refusals)
+    return (
+        mark(device.name),
+        str(device.condition).upper(),
+        f"T{device.tier}",
+        f"runs {runs}" if runs else "",
+        reasons,
+    )
+
+
+def _label(site: Site, release: object) -> str:
+    return site.version_of(str(release)) or str(release)[:15] + "…"

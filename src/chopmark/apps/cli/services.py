@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serve`` and ``operator``: long-running parts, each an application of its own that is started here by name."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import click
+
+from chopmark.apps.cli.render import Answer, answers, good
+
+_PASS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@click.command(context_settings=_PASS)
+@click.option(
+    "--only",
+    type=click.Choice(["service", "witness", "security"]),
+    default="service",
+    show_default=True,
+    help="Which part: the service, the witness, or the security host.",
+)
+@click.pass_context
+def serve(ctx: click.Context, only: str) -> None:
+    """Serve channel, ledger and fleet over HTTP, on this machine's own address by default.
+
+    \b
+    Example:
+        chopmark serve
+        chopmark serve --only witness
+        chopmark serve --only security
+    """
+    start_service(only, ctx)
+
+
+def start_service(part: str, ctx: click.Context) -> None:
+    """Hand over to ``apps.service``; it answers with an exit code when it is told to stop."""
+    service = importlib.import_module("chopmark.apps.service.main")
+    ctx.exit(service.main([part, "--workspace", str(ctx.obj), *ctx.args]))
+
+
+@click.group()
+def operator() -> None:
+    """The operator: reads Git, verifies it, and publishes the channel.
+
+    \b
+    Example:
+        chopmark operator once
+        chopmark operator run
+    """
+
+
+@operator.command()
+@click.pass_obj
+@answers
+def once(start: Path) -> Answer:
+    """Compare Git with the channel and publish what differs, once.
+
+    \b
+    Example:
+        chopmark operator once
+    """
+    app = importlib.import_module("chopmark.apps.operator.main")
+    done = app.once(start)
+    return done.as_json(), [good(line) for line in done.explain()]
+
+
+@operator.command()
+@click.option("--every", "every_s", default=5.0, show_default=True, help="Seconds between looks at Git.")
+@click.pass_context
+def run(ctx: click.Context, every_s: float) -> None:
+    """Keep the channel as Git says, until stopped.
+
+    \b
+    Example:
+        chopmark operator run --every 5
+    """
+    app = importlib.import_module("chopmark.apps.operator.main")
+    ctx.exit(app.run(ctx.obj, every_s=every_s))
