@@ -24,6 +24,7 @@ T = TypeVar("T")
 MAX_INTEGER = 2**53 - 1
 """The largest number in any format: what every JSON reader keeps exactly."""
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"(?!x-)[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -31,7 +32,7 @@ def encode(value: object) -> bytes:
     """Return the RFC 8785 bytes of a JSON value."""
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type]
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
         msg = f"not a canonical JSON value: {error}"
         raise DecodeError(msg) from error
 
@@ -45,25 +46,29 @@ def decode(data: bytes, *, what: str, max_bytes: int) -> object:
         max_bytes: the longest accepted; checked first.
 
     Raises:
-        DecodeError: too long, not UTF-8, not JSON, a duplicate member, a float, a number beyond 2^53.
+        DecodeError: too long, not UTF-8, not JSON, half a surrogate pair, a duplicate member, a float, a number
+            beyond 2^53.
     """
     if len(data) > max_bytes:
         msg = f"{what}: {len(data):,} bytes, more than the {max_bytes:,} allowed"
         raise DecodeError(msg)
     try:
-        return json.loads(
+        value: object = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_members,
             parse_float=_no_float,
             parse_constant=_no_float,
             parse_int=_integer,
         )
+        if _SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be written as UTF-8 again
     except DecodeError as error:
         msg = f"{what}: {error.message}"
         raise DecodeError(msg) from error
     except (ValueError, RecursionError) as error:
         msg = f"{what}: not JSON ({type(error).__name__})"
         raise DecodeError(msg) from error
+    return value
 
 
 def decode_as(data: bytes, kind: type[T], *, what: str, max_bytes: int, canonical: bool = False) -> T:

@@ -78,9 +78,7 @@ def decode_vectors(data: bytes) -> Vectors:
     if not wire.cases[0].input or any(not 0 <= case.label < len(case.expect) for case in wire.cases):
         raise DecodeError(f"{SELF_TEST_FILE}: an empty input, or a label that is no output")
     return Vectors(
-        cases=tuple(
-            Case(inputs=tuple(case.input), expect=tuple(case.expect), label=case.label) for case in wire.cases
-        ),
+        cases=tuple(Case(inputs=tuple(case.input), expect=tuple(case.expect), label=case.label) for case in wire.cases),
         tolerance=wire.tolerance,
     )
 
@@ -91,8 +89,7 @@ def encode_vectors(vectors: Vectors) -> bytes:
         {
             "v": 1,
             "cases": [
-                {"input": list(case.inputs), "expect": list(case.expect), "label": case.label}
-                for case in vectors.cases
+                {"input": list(case.inputs), "expect": list(case.expect), "label": case.label} for case in vectors.cases
             ],
             "tolerance": vectors.tolerance,
         }

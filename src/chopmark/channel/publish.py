@@ -105,6 +105,7 @@ class Current:
     channel_extension: object
     channel_expires: datetime | None
     snapshot_expires: datetime | None
+    timestamp_expires: datetime | None
 
     def version(self, role: str) -> int:
         """Return the published version of *role*; 0 for none."""
@@ -159,6 +160,7 @@ def read_current(store: ChannelStore, channel: str) -> Current:
             channel_extension=None,
             channel_expires=None,
             snapshot_expires=None,
+            timestamp_expires=None,
         )
     try:
         timestamp = Metadata[Timestamp].from_bytes(raw).signed
@@ -179,6 +181,7 @@ def read_current(store: ChannelStore, channel: str) -> Current:
         channel_extension=file.unrecognized_fields.get(EXTENSION) if file else None,
         channel_expires=file.expires if file else None,
         snapshot_expires=snapshot.expires,
+        timestamp_expires=timestamp.expires,
     )
 
 
@@ -209,6 +212,10 @@ class Publisher:
         self._signers = signers
         self._prove = prove
         self._lifetimes = lifetimes
+
+    def published_at(self, current: Current) -> datetime | None:
+        """Return when *current* was published; None for never."""
+        return current.timestamp_expires - self._lifetimes.timestamp if current.timestamp_expires else None
 
     def publish(
         self,

@@ -18,14 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
-
-from chopmark.artifacts import check_file_name, write_file
-from chopmark.clock import format_time
-from chopmark.errors import DecodeError, InternalError, UndecidedError, UsageError
-from chopmark.keys import PublicKey
-from chopmark.release import Commit, Committer, GitHost
+from chopmark.artifacts import check_file_name
+from chopmark.clock import SystemClock, format_time
+from chopmark.errors import DecodeError, UndecidedError, UsageError
+from chopmark.release import MAIN, Commit, Committer, GitHost
 
 TIMEOUT_S: Final = 120
 
@@ -40,7 +36,6 @@ _SETTINGS: Final = {
     "log.showSignature": "false",
     "log.mailmap": "false",
     "i18n.logOutputEncoding": "UTF-8",
-    "diff.external": "",
     "gpg.format": "ssh",
     "gpg.ssh.program": "ssh-keygen",
     "gpg.program": "false",  # a good OpenPGP or X.509 signature is nobody's here
@@ -51,97 +46,86 @@ _SETTINGS: Final = {
 _FIELDS: Final = "%H%n%P%n%G?%n%GS%n%GF%n%s"
 
 
-def create_key(path: Path) -> PublicKey:
-    """Make an Ed25519 key for signing commits, as an OpenSSH private key of its owner alone (0600).
-
-    Raises:
-        UsageError: a file is there already.
-    """
-    if path.exists():
-        raise UsageError(f"{path}: a key is there already", hint="keys are not overwritten; choose another name")
-    key = ed25519.Ed25519PrivateKey.generate()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    write_file(path, text, mode=0o600)
-    return PublicKey.of(key.public_key())
-
-
-def create(folder: Path, *, branch: str = "main") -> LocalGit:
-    """Make an empty repository with a work tree.
-
-    Raises:
-        UsageError: there is one already.
-    """
-    if (folder / ".git").exists():
-        raise UsageError(f"{folder}: is a Git repository already")
-    folder.mkdir(parents=True, exist_ok=True)
-    host = LocalGit(folder)
-    host.run(["init", "--quiet", "--template=", f"--initial-branch={_branch(branch)}"])
-    return host
-
-
-def load(folder: Path) -> LocalGit:
-    """Open the repository in *folder*, not one that *folder* lies in.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder", hint="make a workspace: `chopmark init`")
-    host = LocalGit(folder)
-    if host.run(["rev-parse", "--git-dir"], accept=(0, 128)).returncode:
-        raise UsageError(f"{folder}: is not a Git repository", hint="make a workspace: `chopmark init`")
-    return host
-
-
 class LocalGit(GitHost):
-    """One repository, by its folder."""
+    """The repository whose work tree is *folder*; not one that *folder* lies in."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
 
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        files: Mapping[str, bytes],
+        message: str,
+        author: str,
+        key: Path,
+        at: datetime | None = None,
+    ) -> LocalGit:
+        """Make a repository whose branch ``main`` begins with one signed commit of *files*.
+
+        Raises:
+            UsageError: there is one already.
+        """
+        if (folder / ".git").exists():
+            raise UsageError(f"{folder}: is a Git repository already")
+        folder.mkdir(parents=True, exist_ok=True)
+        host = cls(folder)
+        host._run(["init", "--quiet", "--template=", f"--initial-branch={MAIN}"])
+        by = Committer(name=author, email=f"{author}@localhost", key=key)
+        host.commit(MAIN, files, parent=None, message=message, by=by, at=at or SystemClock().now())
+        return host
+
     def head(self, branch: str) -> str | None:
         ref = f"refs/heads/{_branch(branch)}^{{commit}}"
-        found = self.run(["rev-parse", "--verify", "--quiet", "--end-of-options", ref], accept=(0, 1, 128))
+        found = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", ref], accept=(0, 1))
         return _text(found.stdout).strip() if found.returncode == 0 else None
 
     def read(self, commit: str, path: str, *, max_bytes: int) -> bytes | None:
         check_file_name(path)
-        listed = _text(self.run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
+        listed = _text(self._run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
         entry = next((line for line in listed.split("\0") if line.endswith(f"\t{path}")), None)
         if entry is None or not entry.startswith("100"):
             return None
         _, _, blob, size = entry.partition("\t")[0].split()
         if int(size) > max_bytes:
             raise DecodeError(f"{path}: {int(size):,} bytes, more than the {max_bytes:,} allowed")
-        return self.run(["cat-file", "blob", blob]).stdout
+        return self._run(["cat-file", "blob", blob]).stdout
 
     def list(self, commit: str, folder: str) -> tuple[str, ...]:
         check_file_name(folder)
-        listed = _text(self.run(["ls-tree", "-z", "--full-tree", _commit(commit), "--", f"{folder}/"]).stdout)
+        listed = _text(self._run(["ls-tree", "-z", "--full-tree", _commit(commit), "--", f"{folder}/"]).stdout)
         return tuple(sorted(line.partition("\t")[2] for line in listed.split("\0") if line.startswith("100")))
 
     def changed(self, before: str, after: str) -> tuple[str, ...]:
         args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", _commit(before), _commit(after)]
-        return tuple(sorted(filter(None, _text(self.run(args).stdout).split("\0"))))
+        return tuple(sorted(filter(None, _text(self._run(args).stdout).split("\0"))))
 
     def merge_base(self, one: str, other: str) -> str | None:
-        found = self.run(["merge-base", _commit(one), _commit(other)], accept=(0, 1))
+        found = self._run(["merge-base", _commit(one), _commit(other)], accept=(0, 1))
         return _text(found.stdout).split()[0] if found.returncode == 0 else None
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        if self.run(["cat-file", "-e", f"{_commit(older)}^{{commit}}"], accept=(0, 1, 128)).returncode:
+        if self._run(["cat-file", "-e", f"{_commit(older)}^{{commit}}"], accept=(0, 1, 128)).returncode:
             return False
-        return self.run(["merge-base", "--is-ancestor", older, _commit(newer)], accept=(0, 1)).returncode == 0
+        return self._run(["merge-base", "--is-ancestor", older, _commit(newer)], accept=(0, 1)).returncode == 0
+
+    def last_change(self, commit: str, path: str) -> tuple[str, str | None] | None:
+        check_file_name(path)
+        args = ["rev-list", "--first-parent", "--max-count=1", _commit(commit), "--", path]
+        found = _text(self._run(args).stdout).split()
+        if not found:
+            return None
+        parents = _text(self._run(["rev-list", "--max-count=1", "--parents", found[0]]).stdout).split()[1:]
+        return found[0], parents[0] if parents else None
 
     def log(self, since: str | None, to: str, *, allowed_signers: str) -> tuple[Commit, ...]:
         span = [_commit(to), *([f"^{_commit(since)}"] if since else [])]
         with tempfile.TemporaryDirectory() as scratch:
             signers = Path(scratch, "allowed_signers")
             signers.write_text(allowed_signers, encoding="ascii")
-            out = self.run(
+            out = self._run(
                 ["log", "-z", "--topo-order", "--reverse", f"--format={_FIELDS}", *span, "--"],
                 settings={"gpg.ssh.allowedSignersFile": str(signers)},
             ).stdout
@@ -162,9 +146,9 @@ class LocalGit(GitHost):
             raise UndecidedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
         with tempfile.TemporaryDirectory() as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
-            self.run(["read-tree", _commit(parent) if parent else "--empty"], env=index)
-            self.run(["update-index", "-z", "--index-info"], env=index, data=self._blobs(files))
-            tree = _text(self.run(["write-tree"], env=index).stdout).strip()
+            self._run(["read-tree", _commit(parent) if parent else "--empty"], env=index)
+            self._run(["update-index", "-z", "--index-info"], env=index, data=self._index_lines(files))
+            tree = _text(self._run(["write-tree"], env=index).stdout).strip()
         made = self._sign(tree, (parent,) if parent else (), message=message, by=by, at=at)
         self._advance(branch, before, made, parent=parent)
         return made
@@ -172,7 +156,7 @@ class LocalGit(GitHost):
     def merge(self, commit: str, *, into: str, expect: str, message: str, by: Committer, at: datetime) -> str:
         if self.head(into) != _commit(expect):
             raise UndecidedError(f"{into} is not where it was seen", code="ref-moved", hint="look again, try again")
-        merged = self.run(["merge-tree", "--write-tree", "--no-messages", expect, _commit(commit)], accept=(0, 1))
+        merged = self._run(["merge-tree", "--write-tree", "--no-messages", expect, _commit(commit)], accept=(0, 1))
         if merged.returncode:
             raise UsageError(f"{commit[:10]} and {into} conflict", code="merge-conflict", hint="propose it again")
         tree = _text(merged.stdout).split()[0]
@@ -180,14 +164,14 @@ class LocalGit(GitHost):
         self._advance(into, expect, made, parent=expect)
         return made
 
-    def _blobs(self, files: Mapping[str, bytes | None]) -> bytes:
+    def _index_lines(self, files: Mapping[str, bytes | None]) -> bytes:
         lines = []
         for path, content in sorted(files.items()):
             check_file_name(path)
             if content is None:
                 lines.append(f"0 {'0' * 40}\t{path}\0")
             else:
-                blob = _text(self.run(["hash-object", "-w", "--stdin"], data=content).stdout).strip()
+                blob = _text(self._run(["hash-object", "-w", "--stdin"], data=content).stdout).strip()
                 lines.append(f"100644 {blob}\t{path}\0")
         return "".join(lines).encode()
 
@@ -201,7 +185,7 @@ class LocalGit(GitHost):
             for what, value in (("NAME", by.name), ("EMAIL", by.email), ("DATE", moment))
         }
         lineage = [word for parent in parents for word in ("-p", parent)]
-        made = self.run(
+        made = self._run(
             ["commit-tree", "-S", *lineage, tree],
             data=message.encode(),
             env=person,
@@ -223,26 +207,29 @@ class LocalGit(GitHost):
         if shown:
             self._check_clean(branch, step)
         ref = ["update-ref", f"refs/heads/{_branch(branch)}", after, before or "0" * 40]
-        if self.run(ref, accept=(0, 1, 128)).returncode:
+        if self._run(ref, accept=(0, 1, 128)).returncode:
             raise UndecidedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
         if shown:
-            self.run(step)
+            self._run(step)
 
     def _is_shown(self, branch: str) -> bool:
-        bare = _text(self.run(["rev-parse", "--is-bare-repository"]).stdout).strip() == "true"
-        shown = _text(self.run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1)).stdout).strip()
+        bare = _text(self._run(["rev-parse", "--is-bare-repository"]).stdout).strip() == "true"
+        shown = _text(self._run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1)).stdout).strip()
         return not bare and shown == f"refs/heads/{branch}"
 
     def _check_clean(self, branch: str, step: Sequence[str]) -> None:
-        dirty = self.run(["status", "--porcelain=v1", "-z", "--untracked-files=no"]).stdout
-        if dirty or self.run([step[0], "-n", *step[1:]], accept=(0, 1, 128)).returncode:
+        self._run(
+            ["update-index", "-q", "--refresh"], accept=(0, 1)
+        )  # a copied folder has other inodes, not other files
+        dirty = self._run(["status", "--porcelain=v1", "-z", "--untracked-files=no"]).stdout
+        if dirty or self._run([step[0], "-n", *step[1:]], accept=(0, 1, 128)).returncode:
             raise UsageError(
                 f"{self.folder}: files of {branch} are changed and not committed, or would be overwritten",
                 code="dirty-tree",
                 hint="commit them, or put them aside: `git stash`",
             )
 
-    def run(
+    def _run(
         self,
         args: Sequence[str],
         *,
@@ -254,21 +241,30 @@ class LocalGit(GitHost):
         """Run ``git`` with an argument list in an environment of its own.
 
         Raises:
-            UndecidedError: there is no git, or it took too long.
-            InternalError: it ended with a code that is not in *accept*.
+            UsageError: the folder is no repository.
+            UndecidedError: there is no git, it took too long, or it ended with a code that is not in *accept*.
         """
         options = [word for item in {**_SETTINGS, **(settings or {})}.items() for word in ("-c", "=".join(item))]
         command = ["git", "--no-pager", "-C", str(self.folder), *options, *args]
         try:
             done = subprocess.run(
-                command, input=data, env={**self._environment(), **(env or {})}, capture_output=True, timeout=TIMEOUT_S
+                command,
+                check=False,
+                input=data,
+                env={**self._environment(), **(env or {})},
+                capture_output=True,
+                timeout=TIMEOUT_S,
             )
         except FileNotFoundError as error:
-            raise UndecidedError("there is no git here", code="git-missing", hint="install git 2.38 or newer") from error
+            raise UndecidedError(
+                "there is no git here", code="git-missing", hint="install git 2.38 or newer"
+            ) from error
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UndecidedError(f"git {args[0]} did not finish ({type(error).__name__})", code="git-failed") from error
+        if b"not a git repository" in done.stderr:
+            raise UsageError(f"{self.folder}: is not a Git repository", hint="make a workspace: `chopmark init`")
         if done.returncode not in accept:
-            raise InternalError(f"git {args[0]}: {_last_line(done.stderr)}", code="git-failed")
+            raise UndecidedError(f"git {args[0]}: {_last_line(done.stderr)}", code="git-failed")
         return done
 
     def _environment(self) -> dict[str, str]:

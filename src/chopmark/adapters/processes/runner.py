@@ -23,6 +23,7 @@ HALF_LOG_BYTES = 4 * 1024 * 1024
 """Of a longer log, this much is kept of its beginning and of its end."""
 
 _PROBE_SECONDS = 10
+_GONE_SECONDS = 0.5
 _CHUNK_BYTES = 65536
 
 # The process namespace ends with its first process: what the command left running ends with it.
@@ -137,7 +138,13 @@ def _drain(pipe: IO[bytes], log: _Log) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the command and every process of its group."""
+    """End the command and every process of its group, and see them gone."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    # A killed process may take a moment, and its number stays while its new parent has not asked for it.
+    until = time.monotonic() + _GONE_SECONDS
+    with suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < until:
+            os.killpg(process.pid, 0)
+            time.sleep(0.002)

@@ -39,7 +39,7 @@ def list_(start: Path) -> Answer:
             "algorithm": str(key.algorithm),
             "keyid": key.keyid,
             "here": (site.workspace.owner_keys(owner.name) / f"{key.algorithm}.pem").exists(),
-            "roles": [role.name for role in site.trust.roles.values() if owner.name in role.owners],
+            "roles": ", ".join(role.name for role in site.trust.roles.values() if owner.name in role.owners),
         }
         for owner in site.trust.owners.values()
         for key in owner.keys
@@ -50,7 +50,7 @@ def list_(start: Path) -> Answer:
             str(k["algorithm"]),
             str(k["keyid"])[:16],
             "here" if k["here"] else dim("elsewhere"),
-            *k["roles"],
+            str(k["roles"]),
         )
         for k in found
     ]
@@ -107,8 +107,10 @@ def show(start: Path) -> Answer:
         for role in policy.roles.values()
     ]
     return data, [
-        (f"{strong(root.workspace)}  root {root.version}, {root.rule.k} of {len(root.rule.owners)} owners, "
-        f"expires {root.expires:%Y-%m-%d}"),
+        (
+            f"{strong(root.workspace)}  root {root.version}, {root.rule.k} of {len(root.rule.owners)} owners, "
+            f"expires {root.expires:%Y-%m-%d}"
+        ),
         f"  pin {site.workspace.pin}",
         *columns(rows, indent="  "),
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, good
+from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good
 from chopmark.errors import UsageError
 
 MAX_PROOF_BYTES = 262_144
@@ -56,12 +56,17 @@ def entries(start: Path, kind: str | None) -> Answer:
         chopmark ledger entries --type test-result
     """
     from chopmark.apps.cli.wiring import Site
-    from chopmark.life import describe_entries
+    from chopmark.release.life import read_life
 
-    rows = [row for row in describe_entries(Site.at(start)) if kind in (None, row["type"])]
-    data = {"ok": True, "entries": rows}
-    lines = columns((str(r["index"]), str(r["type"]), str(r["subject"]), str(r["digest"])[:19] + "…") for r in rows)
-    return data, lines
+    site = Site.at(start)
+    events = [event for event in read_life(site.statements(), site.trust) if kind in (None, event.type)]
+    size = site.ledger.checkpoint.size
+    data = {"ok": True, "size": size, "entries": [event.as_json() for event in events]}
+    rows = [
+        (f"#{e.index}", e.type, e.subject_name, e.problem or f"by {', '.join(e.owners)}", f"{e.digest.short}…")
+        for e in events
+    ]
+    return data, [*columns(rows), dim(f"{len(events)} statements; the other {size - len(events)} are publications")]
 
 
 @ledger.command()

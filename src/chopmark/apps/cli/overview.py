@@ -163,7 +163,7 @@ def decisions(site: Site) -> list[tuple[int, Summary]]:
         try:
             if decode_statement(envelope.payload).predicate_type != PredicateType.VSA:
                 continue
-            summary = read_vsa(verify(envelope, site.trust, "gate"))
+            summary = read_vsa(verify(envelope, site.trust, "gate").statement)
         except ChopmarkError:
             continue  # `trace` and `ledger fsck` show what does not verify; it is no decision
         if summary.phase is Phase.APPROVAL:
@@ -236,8 +236,10 @@ def _explain_refusal(site: Site, refusal: Refusal | None, what: str) -> Answer:
         f"{strong(refusal.id)}  {bad('REFUSED')}  {strong(refusal.code)}  on {names.get(refusal.device, refusal.device)}",
         f"  rule   step {refusal.step} of the protocol, docs/concepts/trust.md: {refusal.message}",
         *columns([("  facts" if n == 0 else "", k, v) for n, (k, v) in enumerate(refusal.facts.items())]),
-        f"  when   {refusal.first:%Y-%m-%d %H:%M:%S}Z, {refusal.count} time{'s' * (refusal.count > 1)}; "
-        f"report {refusal.report.short}…, signed by the device",
+        (
+            f"  when   {refusal.first:%Y-%m-%d %H:%M:%S}Z, {refusal.count} time{'s' * (refusal.count > 1)}; "
+            f"report {refusal.report.short}…, signed by the device"
+        ),
         f"  next   {refusal.hint}",
     ]
     return body, lines
@@ -275,7 +277,8 @@ def _explain_device(site: Site, device: Device) -> Answer:
 def _git(site: Site) -> tuple[dict[str, object], str]:
     head = site.git.head("main")
     wanted = site.desired()
-    releases = {r.release.model: r.release.version for r in wanted.releases}
+    assigned = {a.release for assignments in wanted.channels.values() for a in assignments}
+    releases = {r.release.model: r.release.version for d, r in wanted.releases.items() if d in assigned}
     text = ", ".join(f"{model} v{version}" for model, version in releases.items()) or "nothing released yet"
     return {"head": head, "releases": releases}, f"main at {str(head)[:8]}  wants {text}"
 
@@ -297,16 +300,20 @@ def _ledger(site: Site) -> tuple[dict[str, object], str]:
 
 
 def _channel(site: Site) -> tuple[dict[str, object], str]:
+    from chopmark.release.reconcile import assignments_of
+
     published = site.published()
-    assigned = ", ".join(f"{a.model} {_label(site, a.release)}" for a in published.assignments) or "nothing assigned"
+    assignments = assignments_of(published)
+    assigned = ", ".join(f"{a.model} {_label(site, a.release)}" for a in assignments) or "nothing assigned"
+    version, status = published.version(site.workspace.channel), published.version("status")
     body = {
         "name": site.workspace.channel,
-        "version": published.version,
+        "version": version,
         "timestamp": published.timestamp,
-        "status": published.status,
-        "assigned": {a.model: str(a.release) for a in published.assignments},
+        "status": status,
+        "assigned": {a.model: str(a.release) for a in assignments},
     }
-    return body, f"{site.workspace.channel} {published.version}  assigns {assigned}; status {published.status}"
+    return body, f"{site.workspace.channel} {version}  assigns {assigned}; status {status}"
 
 
 def _fleet(site: Site) -> tuple[dict[str, object], str]:

@@ -35,9 +35,23 @@ def serve(ctx: click.Context, only: str) -> None:
 
 
 def start_service(part: str, ctx: click.Context) -> None:
-    """Hand over to ``apps.service``; it answers with an exit code when it is told to stop."""
+    """Hand over to ``apps.service``, on the address that the workspace gives this part; ends with its exit code."""
+    from urllib.parse import urlsplit
+
+    from chopmark.apps.cli.wiring import WITNESS
+    from chopmark.release import open_workspace
+
+    workspace = open_workspace(ctx.obj)
+    urls = {
+        "service": workspace.service_url,
+        "security": workspace.security_url,
+        "witness": workspace.witness_urls.get(WITNESS, ""),
+    }
+    argv = [part, "--workspace", str(workspace.folder), "--port", str(urlsplit(urls[part]).port or 0)]
+    if part == "witness":
+        argv += ["--name", WITNESS]
     service = importlib.import_module("chopmark.apps.service.main")
-    ctx.exit(service.main([part, "--workspace", str(ctx.obj), *ctx.args]))
+    ctx.exit(service.main([*argv, *ctx.args]))  # what the user adds stands later, and so decides
 
 
 @click.group()
@@ -68,8 +82,9 @@ def once(start: Path) -> Answer:
 
 @operator.command()
 @click.option("--every", "every_s", default=5.0, show_default=True, help="Seconds between looks at Git.")
+@click.option("--refresh", "refresh_s", default=3600.0, show_default=True, help="Seconds a timestamp may age.")
 @click.pass_context
-def run(ctx: click.Context, every_s: float) -> None:
+def run(ctx: click.Context, every_s: float, refresh_s: float) -> None:
     """Keep the channel as Git says, until stopped.
 
     \b
@@ -77,4 +92,4 @@ def run(ctx: click.Context, every_s: float) -> None:
         chopmark operator run --every 5
     """
     app = importlib.import_module("chopmark.apps.operator.main")
-    ctx.exit(app.run(ctx.obj, every_s=every_s))
+    ctx.exit(app.run(ctx.obj, every_s=every_s, refresh_s=refresh_s))

@@ -250,7 +250,7 @@ def held_back(site: Site, data: Path) -> Examples:
         )
     contract = decode_contract(read_file(data.parent / "schema.toml", max_bytes=1_000_000))
     file = sources[""][0]
-    table = read_table(data.parent / file.name, contract, digest=file.sha256)
+    table = read_table(data / file.name, contract, digest=file.sha256)
     return Examples(digest=table.digest, inputs=table.inputs, labels=table.labels)
 
 
@@ -269,7 +269,7 @@ def _dataset_input(site: Site, data: Path) -> Input:
 
     dataset = _dataset(site, data)
     sources = decode_dataset(dataset.statement.predicate)
-    learned = {Path(file.name).name for name, files in sources.items() if name for file in files}
+    learned = {file.name for name, files in sources.items() if name for file in files}
     withheld = tuple(entry.name for entry in scan(data).files if entry.name not in learned)
     subject = dataset.statement.subject
     return Input(name=subject.name, path=data, digest=subject.digest, place=DATA, withheld=withheld)

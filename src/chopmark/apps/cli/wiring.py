@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,20 +14,24 @@ from typing import TYPE_CHECKING, Final
 from chopmark.adapters.kms import file as kms
 from chopmark.artifacts import sync_folder, write_file
 from chopmark.clock import Clock, SystemClock
-from chopmark.errors import UndecidedError, UsageError
+from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.keys import Signer
 from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, decode_leaf, sign, statement_leaf
 from chopmark.trust import TrustedRoot, TrustPolicy
 
 if TYPE_CHECKING:
-    from chopmark.artifacts import BlobStore, Runtime
-    from chopmark.channel import Fetcher
+    from chopmark.adapters.http.security import HttpSecurityHost
+    from chopmark.artifacts import BlobStore, Digest, Runtime
+    from chopmark.channel import Fetcher, Release
+    from chopmark.channel.publish import Current
+    from chopmark.fleet import FleetStore
     from chopmark.ledger.feed import Fed
     from chopmark.ledger.sequencer import Ledger
-    from chopmark.release import GitHost
+    from chopmark.release import Committer, Desired, Gate, GitHost
 
 WITNESS: Final = "witness-1"
+STATUS_INTERVAL: Final = timedelta(hours=4)
 
 
 class Site:
@@ -84,10 +89,6 @@ class Site:
 
         return LocalGit(self.workspace.repository)
 
-    def git_key(self, owner: str) -> Path:
-        """Return the file with the key that *owner* signs commits with."""
-        return self.workspace.owner_keys(owner) / "git"
-
     def runtime(self) -> Runtime:
         """Return the model runtime of this machine."""
         from chopmark.adapters.runtimes.onnxruntime import OnnxRuntime
@@ -99,6 +100,92 @@ class Site:
 
         return HttpFetcher(url)
 
+    @cached_property
+    def fleet(self) -> FleetStore:
+        """What the devices reported."""
+        from chopmark.adapters.sql import fleet
+
+        return fleet.load(self.workspace.state / "fleet.db")
+
+    def gate(self) -> Gate:
+        """Return the gate with its key on this machine."""
+        from chopmark.release import Gate
+
+        return Gate(trust=self.trust, source=self, ledger=self, signers=self.signers("gate"), clock=self.clock)
+
+    def committer(self, owner: str) -> Committer:
+        """Return who *owner* commits as."""
+        from chopmark.release import Committer
+
+        return Committer(
+            name=owner, email=f"{owner}@{self.workspace.name}", key=self.workspace.owner_keys(owner) / "git"
+        )
+
+    def desired(self) -> Desired:
+        """Return what the head of main asks for."""
+        from chopmark.release import MAIN, desired
+
+        head = self.git.head(MAIN)
+        if head is None:
+            raise UsageError("the release repository has no branch main", hint="make a workspace: chopmark init")
+        return desired(self.git, head, trust=self.trust, workspace=self.workspace.name)
+
+    def published(self) -> Current:
+        """Return what the channel says now."""
+        from chopmark.adapters.blobs.folder import FolderChannel
+        from chopmark.channel.publish import read_current
+
+        return read_current(FolderChannel(self.workspace.published), self.workspace.channel)
+
+    @cached_property
+    def _releases(self) -> dict[str, Release]:
+        """Releases in the ledger that enough approvers signed, by release hash."""
+        from chopmark.channel import decode_release
+        from chopmark.statements import PredicateType, decode_statement, verify
+
+        found = {}
+        for _, envelope in self.statements():
+            try:
+                if decode_statement(envelope.payload).predicate_type == PredicateType.RELEASE:
+                    release = decode_release(verify(envelope, self.trust, "approver").envelope.payload)
+                    found[str(release.digest)] = release
+            except ChopmarkError:
+                continue  # what does not verify is no release
+        return found
+
+    def version_of(self, release: str) -> str:
+        """Return ``v2`` for a release hash that the ledger knows, else the empty text."""
+        found = self._releases.get(release)
+        return f"v{found.version}" if found else ""
+
+    def release_digest(self, text: str) -> Digest:
+        """Return the one approved release whose hash starts with *text*.
+
+        Raises:
+            UsageError: none or several.
+        """
+        prefix = text.removeprefix("sha256:").lower()
+        found = [r.digest for r in self._releases.values() if r.digest.hex.startswith(prefix)]
+        if len(found) != 1:
+            raise UsageError(f"{text}: {len(found)} approved releases start so", hint="see: chopmark release history")
+        return found[0]
+
+    def current_release(self, model: str) -> Release:
+        """Return the release of *model* that main asks for."""
+        from chopmark.release import MAIN, read_model
+
+        head = self.git.head(MAIN)
+        found = read_model(self.git, head, model, workspace=self.workspace.name) if head else None
+        if found is None:
+            raise UsageError(f"{model}: main asks for no release of it", hint="chopmark release propose")
+        return found.release
+
+    def security_host(self) -> HttpSecurityHost:
+        """Return the way to the security host."""
+        from chopmark.adapters.http.security import HttpSecurityHost
+
+        return HttpSecurityHost(self.workspace.security_url)
+
     def record(self, statement: Statement, owner: str) -> tuple[int, Envelope]:
         """Sign *statement* with the keys of *owner* and log it; return its index and the envelope."""
         envelope = sign(statement, self.signers(owner))
@@ -106,6 +193,7 @@ class Site:
 
     def log(self, envelope: Envelope) -> int:
         """Log *envelope*; return its index."""
+        self.__dict__.pop("_releases", None)
         leaf = statement_leaf(envelope)
         if isinstance(decode_leaf(leaf), Envelope):
             return self.ledger.append([leaf])[0]
@@ -190,11 +278,12 @@ def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Wor
 def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
     from chopmark.adapters.blobs.folder import FolderChannel
     from chopmark.adapters.git.local import LocalGit
-    from chopmark.adapters.sql import head, ledger, witness
+    from chopmark.adapters.sql import fleet, head, ledger, witness
     from chopmark.channel.publish import publish_root
+    from chopmark.channel.status import StatusHost
     from chopmark.keys import Algorithm
     from chopmark.ledger import log_key, witness_key
-    from chopmark.release import default_policy
+    from chopmark.release import default_policy, empty_channel
     from chopmark.release.founding import OWNERS, ROOT_OWNERS, default_trust, found
     from chopmark.trust import LogKeys
 
@@ -207,17 +296,18 @@ def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
         kms.export_openssh(keys[owner][0], state / "keys" / owner / "git")
     log = [kms.create(state / "keys" / "log" / f"{a}.pem", a) for a in (Algorithm.ED25519, Algorithm.ML_DSA_44)]
     cosigner = kms.create(state / "keys" / WITNESS / "ed25519.pem", Algorithm.ED25519)
-    write_file(state / "keys" / "enroll.token", secrets.token_urlsafe(32).encode(), mode=0o600)
+    write_file(state / "enrolment-token", secrets.token_urlsafe(32).encode(), mode=0o600)
     log_keys = [log_key(origin(name), signer.public).encode() for signer in log]
     policy = [f"log {vkey}" for vkey in log_keys]
     policy += [f"witness {WITNESS} {witness_key(WITNESS, cosigner.public).encode()}", f"quorum {WITNESS}", ""]
+    trust = default_trust(
+        name,
+        owners={owner: [signer.public for signer in signers] for owner, signers in keys.items()},
+        logs=(LogKeys(origin=origin(name), require=tuple(log_keys), state="active"),),
+        witness_policy="\n".join(policy),
+    )
     founding = found(
-        default_trust(
-            name,
-            owners={owner: [signer.public for signer in signers] for owner, signers in keys.items()},
-            logs=(LogKeys(origin=origin(name), require=tuple(log_keys), state="active"),),
-            witness_policy="\n".join(policy),
-        ),
+        trust,
         channels=[channel],
         root_signers=[signer for owner in ROOT_OWNERS for signer in keys[owner]],
         now=SystemClock().now(),
@@ -237,8 +327,16 @@ def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
     write_file(folder / ".gitignore", b".chopmark/\npackages/\n")
     ledger.create(state / "ledger.db", origin(name)).close()
     head.create(state / "head.db", origin(name)).close()
+    fleet.create(state / "fleet.db").close()
     (state / WITNESS).mkdir()
     witness.create(state / WITNESS / "witness.db").close()
+    StatusHost(
+        folder=state / "security",
+        trust=trust,
+        signers=keys["status-host"],
+        clock=SystemClock(),
+        interval=STATUS_INTERVAL,
+    ).current()
     publish_root(FolderChannel(workspace.published), founding.root, founding.trust)
     LocalGit.create(
         workspace.repository,

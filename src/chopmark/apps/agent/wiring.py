@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent works with: the same parts as the library, and the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chopmark.adapters.counters.simulated import SimulatedCounter
+from chopmark.adapters.counters.software import NoCounter
+from chopmark.adapters.http.fetcher import HttpFetcher
+from chopmark.adapters.http.fleet import HttpFleet
+from chopmark.adapters.kms.file import create, load
+from chopmark.adapters.memory.memfd import MemfdMemory
+from chopmark.artifacts.ports import Runtime
+from chopmark.channel import Fetcher
+from chopmark.clock import SystemClock
+from chopmark.device import Counter, Device, FleetClient, open_device
+from chopmark.errors import UndecidedError
+from chopmark.keys import Algorithm, Signer
+
+
+def counter(simulated: Path | None = None) -> Counter:
+    """Return the counter of this machine; none is known here but a simulated one in a file."""
+    return NoCounter() if simulated is None else SimulatedCounter(simulated)
+
+
+def wire(folder: Path, *, simulated_counter: Path | None = None) -> Device:
+    """Open the device in *folder* with the adapters of this machine."""
+    return open_device(
+        folder,
+        load_signer=load,
+        clock=SystemClock(),
+        memory=MemfdMemory(),
+        counter=counter(simulated_counter),
+        runtimes=runtime,
+    )
+
+
+def make_signer(path: Path) -> Signer:
+    """Open the key in *path*, or make one: Ed25519, in software, tier T1."""
+    return load(path) if path.exists() else create(path, Algorithm.ED25519)
+
+
+def fetcher(url: str) -> Fetcher:
+    """Return the channel at *url*."""
+    return HttpFetcher(url)
+
+
+def fleet(url: str) -> FleetClient | None:
+    """Return the service at *url*, or None where there is none."""
+    return HttpFleet(url) if url else None
+
+
+def runtime(name: str) -> Runtime:
+    """Return the installed runtime *name*.
+
+    Raises:
+        UndecidedError: it is not installed, or not known here.
+    """
+    if name == "onnxruntime":
+        try:
+            from chopmark.adapters.runtimes.onnxruntime import OnnxRuntime
+        except ImportError as error:
+            hint = "install chopmark with its extra: chopmark[onnx]"
+            raise UndecidedError("ONNX Runtime is not installed", code="runtime-missing", hint=hint) from error
+        return OnnxRuntime()
+    if name == "tiny":
+        from chopmark.adapters.runtimes.tiny import TinyRuntime
+
+        return TinyRuntime()
+    raise UndecidedError(f"no runtime is called {name!r} here", code="runtime-missing", hint="see device.toml")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the operator once, or until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+from chopmark.apps.operator.wiring import open_operator
+from chopmark.errors import ChopmarkError, Retry
+from chopmark.release import open_workspace
+from chopmark.release.reconcile import Reconciled
+
+REFRESH_S = 3600.0
+MAX_PAUSE_S = 300.0
+
+
+def once(start: Path) -> Reconciled:
+    """Look once, and publish what differs."""
+    return open_operator(open_workspace(start), refresh_every=timedelta(seconds=REFRESH_S)).once()
+
+
+def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> int:
+    """Look every *every_s* seconds until SIGTERM or SIGINT; back off while it fails. Return the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    operator = open_operator(open_workspace(start), refresh_every=timedelta(seconds=refresh_s))
+    pause = every_s
+    while not stop.is_set():
+        try:
+            done = operator.once()
+        except ChopmarkError as error:
+            _say(f"{error.code}: {error.message}" + (f"  hint: {error.hint}" if error.hint else ""))
+            # What waits for a human is still looked at: the human may have acted, in Git or on the network.
+            pause = min(MAX_PAUSE_S, max(every_s, pause * 2)) if error.retry is Retry.STALL else every_s
+        else:
+            pause = every_s
+            if done.changes:
+                for line in done.explain():
+                    _say(line)
+        stop.wait(pause)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the loop talks to whoever started it

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service that devices talk to; the witness and the security host are other configurations of it.
+
+    service    POST /v1/devices, POST /v1/reports, GET /v1/challenges/<device>, GET /v1/devices, GET /v1/refusals,
+               GET /v1/status, GET /channel/..., GET /ledger/...
+    witness    POST /add-checkpoint, GET /<origin hash>/checkpoint
+    security   GET /status.json, POST /statements
+
+Reading is open to whoever reaches the address, so it listens on this machine alone unless told otherwise; what is
+written is signed, or carries the enrolment token.
+"""

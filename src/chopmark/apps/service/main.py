@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of the service, the witness and the security host."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from litestar import Litestar
+
+from chopmark.apps.service import wiring
+from chopmark.apps.service.serve import Address, serve
+from chopmark.errors import ChopmarkError
+from chopmark.release.workspace import Workspace, open_workspace
+
+_PAGE = """\
+Serve devices (service), cosign a ledger (witness), or publish what is revoked (security).
+
+It prints one line when it answers:   listening on http://127.0.0.1:8440
+"""
+_EXAMPLE = """\
+Example:
+  serve service --workspace acme --port 8440
+  serve witness --workspace acme --name witness-1 --port 0 --port-file witness-1.port
+  serve security --workspace acme --port 8442
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the three until it is told to stop; return the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        serve(_build(open_workspace(args.workspace), args), _address(args))
+    except ChopmarkError as error:
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+def _build(workspace: Workspace, args: argparse.Namespace) -> Litestar:
+    if args.mode == "witness":
+        return wiring.witness(workspace, name=args.name, create=args.create)
+    if args.mode == "security":
+        return wiring.security(workspace, create=args.create, interval=timedelta(seconds=args.interval_s))
+    paths = wiring.ServicePaths(token=args.token_file, alert=args.alert_file, ledger_folder=args.ledger_folder)
+    return wiring.service(workspace, create=args.create, paths=paths)
+
+
+def _address(args: argparse.Namespace) -> Address:
+    return Address(
+        host=args.host,
+        port=args.port,
+        port_file=args.port_file,
+        certificate=args.certificate,
+        key=args.key,
+        behind_proxy=args.behind_proxy,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="serve", description=_PAGE, epilog=_EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="service|witness|security")
+    service = modes.add_parser("service", help="enrolment, reports, channel and ledger")
+    service.add_argument("--token-file", type=Path, help="the enrolment token, mode 0600 (default: in the workspace)")
+    service.add_argument("--alert-file", type=Path, help="where the newest alert goes (default: alert.ocsf.json)")
+    service.add_argument("--ledger-folder", type=Path, help="serve an exported ledger instead of the one here")
+    witness = modes.add_parser("witness", help="cosign that the ledger only grows")
+    witness.add_argument("--name", required=True, help="the witness's name, and the owner of its keys")
+    security = modes.add_parser("security", help="sign the status again and again")
+    hours = wiring.STATUS_INTERVAL.total_seconds()
+    security.add_argument("--interval-s", type=int, default=int(hours), help="issue the status again after, seconds")
+    for mode in (service, witness, security):
+        _common(mode)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", type=Path, default=Path(), help="a folder in the workspace (default: here)")
+    parser.add_argument("--create", action="store_true", help="make what remembers the past, where there is none yet")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    parser.add_argument("--port-file", type=Path, help="write the port here once it answers")
+    parser.add_argument("--certificate", type=Path, help="PEM; TLS 1.3 is then required of clients")
+    parser.add_argument("--key", type=Path, help="PEM of the certificate's key")
+    parser.add_argument("--behind-proxy", action="store_true", help="plain HTTP although others can reach the address")

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refresh: steps 1 to 10, from the state to what is assigned here; then :mod:`chopmark.device.install` for each model.
+
+A failure leaves the installed slots alone. What 2 to 8 taught is kept after 8, what 9 taught after 10: a server that
+serves half of a publication cannot make a device forget or believe more than that half. No lock is held while the
+network is waited for; one refresh runs at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from chopmark.artifacts import Digest, read_file, write_file
+from chopmark.channel import ChannelFile, Fetcher, MissingError, Status, follow
+from chopmark.device.gate import report
+from chopmark.device.install import Action, ModelOutcome, install
+from chopmark.device.journal import said, unsaid
+from chopmark.device.model import FileVersion, State
+from chopmark.device.opened import Device
+from chopmark.device.store import read_root
+from chopmark.device.timefloor import raised
+from chopmark.device.verdict import Refusal, Verified
+from chopmark.errors import ChopmarkError, DecodeError, Refused, UsageError
+from chopmark.telemetry import Purpose
+from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust
+
+FLOOR_STEP: Final = timedelta(hours=1)
+"""How far the time floor moves before it alone is worth a commit."""
+
+MAX_ROOTS: Final = 256
+"""How many new roots one refresh follows; a device that is further behind takes several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """A refresh that followed the channel to its end.
+
+    Attributes:
+        versions: of the metadata the device has now.
+        issued: how old the status is, says its own time.
+        witnesses: who saw the publication, by the names of the witness policy.
+        models: model -> what became of it; one refused model does not stop the others.
+        healed: the state could not be believed, and was made anew from the pin: why.
+    """
+
+    versions: Mapping[str, int]
+    status: Status
+    witnesses: tuple[str, ...]
+    models: Mapping[str, ModelOutcome]
+    healed: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Followed:
+    state: State
+    trust: TrustPolicy
+    status: Status
+    file: ChannelFile
+    witnesses: tuple[str, ...]
+
+
+def refresh(device: Device, fetcher: Fetcher) -> Refreshed | Refusal:
+    """Follow the channel once; report what is new.
+
+    Raises:
+        UndecidedError: the channel could not be reached, or the folder is in use. What runs keeps running.
+    """
+    with device.folder.locked(name="refresh.lock"):
+        start, doubt = _opened(device)  # 1
+        try:
+            followed = _follow(device, fetcher, start, repair=doubt is not None)
+        except Refused as error:
+            refusal = Refusal.of(error)
+            _report(device, refusal, None)
+            return refusal
+        models = {}
+        for model in device.config.models:
+            outcome = install(
+                device, fetcher, model=model, trust=followed.trust, status=followed.status, file=followed.file
+            )
+            models[model] = outcome
+            _report(device, outcome.verdict, outcome)
+        return Refreshed(
+            versions=followed.state.versions,
+            status=followed.status,
+            witnesses=followed.witnesses,
+            models=models,
+            healed=doubt,
+        )
+
+
+def _opened(device: Device) -> tuple[State, Refusal | None]:
+    """Step 1: open the state, or start from the pin where it cannot be believed."""
+    with device.folder.locked(shared=True):
+        state, failure = device.store.recovered(device.fresh_state)
+    if failure is None:
+        return state, None
+    doubt = Refusal.of(failure)
+    report(device, doubt, None)
+    return replace(state, chain=device.journal.chain(state.chain)), doubt
+
+
+def _follow(device: Device, fetcher: Fetcher, state: State, *, repair: bool) -> _Followed:
+    """Steps 2 to 10.
+
+    Args:
+        repair: the first commit replaces a state file that cannot be believed.
+
+    Raises:
+        Refused: by the name of the step.
+        UndecidedError: the channel could not be reached.
+    """
+    channel = device.config.channel
+    # 2. Roots N+1…: signed by the old and the new rule, one version up each.
+    root = _newest_root(device, fetcher, state)
+    # 3. trust.json is the file that root names; the ratchets are dropped if `reset` rose.
+    trust_data = _trust_file(device, fetcher, root)
+    trust = open_trust(root, trust_data)
+    if root.reset > state.reset:
+        state = state.without_ratchets(reset=root.reset)
+    # 4. The time that is believed; the newest root is unexpired.
+    now = device.now(state)
+    if root.expires <= now:
+        raise Refused("root-expired", f"root {root.version} expired at {root.expires:%Y-%m-%d %H:%M}Z")
+    # 5. Timestamp: signature, version, expiry.
+    data = _fetch(fetcher, "metadata/timestamp.json", follow.MAX_TIMESTAMP_BYTES, refusal="channel-untrusted")
+    stamp = follow.timestamp(root, data, last=state.versions.get("timestamp", 0), now=now)
+    # 6. Snapshot: hash, versions, and hashes for targets, the channel and status.
+    number = stamp.snapshot.version
+    data = _named(fetcher, f"metadata/{number}.snapshot.json", follow.MAX_SNAPSHOT_BYTES)
+    snap = follow.snapshot(root, stamp, data, last=state.versions, channel=channel)
+    # 7. Log: the leaf computed from the snapshot's hash, inclusion, signatures, witnesses; it did not shrink or fork.
+    path = f"metadata/{number}.snapshot.tlog-proof"
+    proof = _named(fetcher, path, follow.MAX_PROOF_BYTES, refusal="log-unproven")
+    logged = follow.logged(trust, snap, proof, seen=state.logs)
+    # 8. Status: the security owners' newest word. (targets.json delegates to them, so its signatures come first.)
+    path = f"metadata/{snap.files['targets'].version}.targets.json"
+    targets = follow.targets(root, snap, _named(fetcher, path, follow.MAX_TARGETS_BYTES))
+    path = f"metadata/{snap.files[follow.STATUS].version}.status.json"
+    data = _named(fetcher, path, follow.MAX_TARGETS_BYTES)
+    status = follow.status(trust, targets, snap, data, last=state.status, now=now)
+    #    Commit the ratchets of 2 to 8; time floor = max(floor, issued).
+    state = replace(
+        state,
+        root=FileVersion(version=root.version, digest=root.digest),
+        trust=FileVersion(version=root.trust.version, digest=root.trust.sha256),
+        versions={**state.versions, "timestamp": stamp.version, "snapshot": snap.version, "status": status.version},
+        logs={**state.logs, logged.origin: logged.head},
+        status=status,
+        floor=raised(state.floor, device.clock.power_on(), at_least=status.issued),
+    )
+    state = _commit(device, state, root=root, trust_data=trust_data, repair=repair)
+    # 9. The channel file that targets.json delegates to; pick by runtime and bucket.
+    path = f"metadata/{snap.files[channel].version}.{channel}.json"
+    data = _named(fetcher, path, follow.MAX_TARGETS_BYTES)
+    file = follow.channel_file(targets, snap, data, name=channel, now=now)
+    # 10. Commit the ratchets of 9.
+    versions = {**state.versions, "targets": targets.version, channel: file.version}
+    state = _commit(device, replace(state, versions=versions, assigned=_assigned(device, state, file)))
+    return _Followed(state=state, trust=trust, status=status, file=file, witnesses=logged.witnesses)
+
+
+def _newest_root(device: Device, fetcher: Fetcher, state: State) -> TrustedRoot:
+    root = read_root(device.folder, state.root, device.config.pin)
+    for _ in range(MAX_ROOTS):
+        try:
+            data = fetcher.fetch(f"metadata/{root.version + 1}.root.json", max_bytes=MAX_ROOT_BYTES)
+        except MissingError:
+            break
+        except DecodeError as error:
+            raise Refused("root-untrusted", error.message) from error
+        root = next_root(root, data)
+    # Where the newest root's file was damaged the walk began at the pin, and must come as far as before.
+    if root.version < state.root.version or (root.version == state.root.version and root.digest != state.root.digest):
+        raise Refused(
+            "root-untrusted",
+            f"root {state.root.version} was seen; the channel serves another, or root {root.version}",
+            evidence={"seen": str(state.root.digest), "served": str(root.digest)},
+        )
+    return root
+
+
+def _trust_file(device: Device, fetcher: Fetcher, root: TrustedRoot) -> bytes:
+    """Return trust.json: from disk where it is the one that root names, else from the channel."""
+    try:
+        data = read_file(device.folder.trust(root.trust.version), max_bytes=MAX_TRUST_BYTES)
+        if Digest.of(data) == root.trust.sha256:
+            return data
+    except (DecodeError, UsageError):
+        pass
+    path = f"metadata/{root.trust.version}.trust.json"
+    return _named(fetcher, path, MAX_TRUST_BYTES, refusal="trust-mismatch")
+
+
+def _commit(
+    device: Device,
+    state: State,
+    *,
+    root: TrustedRoot | None = None,
+    trust_data: bytes = b"",
+    repair: bool = False,
+) -> State:
+    """Write *state*, keeping the chain of reports that others may have gone on with."""
+    with device.folder.locked():
+        if root is not None:
+            # The files first: a state must never name what is not there.
+            _keep(device.folder.root(root.version), root.data)
+            _keep(device.folder.trust(root.trust.version), trust_data)
+        if repair:
+            return device.store.commit_locked(
+                lambda before: replace(state, chain=device.journal.chain(before.chain)), otherwise=state
+            )
+        before = device.store.read()
+        if _says_nothing_new(before, state):
+            return replace(state, gen=before.gen, chain=before.chain, floor=before.floor)
+        return device.store.commit_locked(lambda now: replace(state, chain=now.chain))
+
+
+def _keep(path: Path, data: bytes) -> None:
+    try:
+        if read_file(path, max_bytes=len(data)) == data:
+            return
+    except (DecodeError, UsageError):
+        pass
+    write_file(path, data)
+
+
+def _says_nothing_new(before: State, state: State) -> bool:
+    """Tell whether no ratchet moved and the floor hardly did: hardware counters wear out, and so does flash."""
+    old, new = before.floor, state.floor
+    if old is None or new is None or old.boot_id != new.boot_id or new.moment - old.moment >= FLOOR_STEP:
+        return False
+    return replace(state, gen=before.gen, chain=before.chain, floor=old) == before
+
+
+def _assigned(device: Device, state: State, file: ChannelFile) -> dict[str, Digest]:
+    """Return model -> what is assigned; a model without an assignment keeps the last it had."""
+    assigned = dict(state.assigned)
+    for model in device.config.models:
+        release = file.assigned(model=model, runtime=device.config.runtime, device=device.config.device)
+        if release is not None:
+            assigned[model] = release
+    return assigned
+
+
+def _named(fetcher: Fetcher, path: str, max_bytes: int, *, refusal: str = "channel-mixed") -> bytes:
+    """Fetch a file that verified metadata names: where it is missing, what is served does not belong together."""
+    try:
+        return _fetch(fetcher, path, max_bytes, refusal=refusal)
+    except MissingError as error:
+        raise Refused(refusal, error.message) from error
+
+
+def _fetch(fetcher: Fetcher, path: str, max_bytes: int, *, refusal: str) -> bytes:
+    try:
+        return fetcher.fetch(path, max_bytes=max_bytes)
+    except DecodeError as error:
+        raise Refused(refusal, error.message) from error
+
+
+def _report(device: Device, verdict: Verified | Refusal | None, outcome: ModelOutcome | None) -> None:
+    """Queue a report of what is new; what cannot be reported is done all the same."""
+
+    def change(state: State) -> State:
+        # The channel was followed to its end: when it fails again, it is said again.
+        after = state if outcome is None else unsaid(state, purpose=Purpose.REFRESH, model="")
+        if verdict is None:
+            return after
+        slots = state.slots.get(verdict.model)
+        running = None if slots is None else slots.release
+        after = device.journal.add(after, verdict, purpose=Purpose.REFRESH, running=running, now=device.now(state))
+        if isinstance(verdict, Verified) and outcome is not None and outcome.action is not Action.REFUSED:
+            after = said(after, verdict, purpose=Purpose.LOAD)  # it says that the slot is good, too
+        return after
+
+    try:
+        with device.folder.locked():
+            before = device.store.read()
+            after = change(before)
+            if after != before:
+                device.store.commit_locked(lambda _: after)
+    except ChopmarkError:
+        return

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A workspace: one folder that knows its repository, its state and its addresses.
+
+``chopmark.toml`` holds paths and addresses and the pin of root.json. The pin stands here, outside the repository that
+root governs; who clones a workspace compares it with the root owners' copy.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from chopmark import canonical
+from chopmark.artifacts import Digest, read_file
+from chopmark.errors import DecodeError, UsageError
+from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
+
+CONFIG: Final = "chopmark.toml"
+MAX_CONFIG_BYTES: Final = 65_536
+
+
+class _Address(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    url: str
+
+
+class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    workspace: str
+    root: str
+    repository: str
+    state: str
+    channel: str
+    service: _Address
+    security: _Address
+    witness: dict[str, _Address]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """Where everything of a workspace is.
+
+    Attributes:
+        folder: holds ``chopmark.toml``.
+        pin: digest of the first root.json.
+        channel: the channel that the operator publishes.
+        service_url, security_url, witness_urls: who is reached over HTTP.
+    """
+
+    folder: Path
+    name: str
+    pin: Digest
+    repository: Path
+    state: Path
+    channel: str
+    service_url: str
+    security_url: str
+    witness_urls: Mapping[str, str]
+
+    @property
+    def keys(self) -> Path:
+        return self.state / "keys"
+
+    @property
+    def published(self) -> Path:
+        """The folder that is served as the channel."""
+        return self.state / "channel"
+
+    @property
+    def blobs(self) -> Path:
+        return self.state / "blobs"
+
+    @property
+    def packages(self) -> Path:
+        return self.folder / "packages"
+
+    @property
+    def alert(self) -> Path:
+        """The newest alert, for people and for whatever ships it to the SIEM."""
+        return self.folder / "alert.ocsf.json"
+
+    def owner_keys(self, owner: str) -> Path:
+        """Return the folder with the private keys of *owner*; on another machine it is not there."""
+        return self.keys / owner
+
+    def trusted(self) -> tuple[TrustedRoot, TrustPolicy]:
+        """Return the newest root that follows from the pin, and its trust.json.
+
+        Raises:
+            UsageError: a file is missing.
+            Refused: ``root-untrusted``, ``trust-mismatch``.
+        """
+        folder = self.repository / "trust"
+        root = pinned_root(read_file(folder / "1.root.json", max_bytes=MAX_ROOT_BYTES), self.pin)
+        while (after := folder / f"{root.version + 1}.root.json").exists():
+            root = next_root(root, read_file(after, max_bytes=MAX_ROOT_BYTES))
+        data = read_file(folder / f"{root.trust.version}.trust.json", max_bytes=MAX_TRUST_BYTES)
+        return root, open_trust(root, data)
+
+
+def open_workspace(start: Path) -> Workspace:
+    """Return the workspace that *start* is in: the nearest folder upwards with a ``chopmark.toml``.
+
+    Raises:
+        UsageError: there is none.
+        DecodeError: it has one that cannot be read.
+    """
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / CONFIG).is_file():
+            return _read(folder)
+    raise UsageError(
+        f"{start}: is not in a workspace", hint="cd into one, name it with --workspace, or make one: chopmark init DIR"
+    )
+
+
+def write_config(workspace: Workspace) -> bytes:
+    """Return ``chopmark.toml`` for *workspace*."""
+    lines = [
+        "# What this workspace is made of. Paths are relative to this file.",
+        f'workspace = "{workspace.name}"',
+        f'root = "{workspace.pin}"  # the pin: compare it with the root owners\' copy',
+        f'repository = "{workspace.repository.relative_to(workspace.folder)}"',
+        f'state = "{workspace.state.relative_to(workspace.folder)}"',
+        f'channel = "{workspace.channel}"',
+        "",
+        "[service]  # channel, ledger, fleet",
+        f'url = "{workspace.service_url}"',
+        "",
+        "[security]  # the status host",
+        f'url = "{workspace.security_url}"',
+    ]
+    for name, url in workspace.witness_urls.items():
+        lines += ["", f"[witness.{name}]", f'url = "{url}"']
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _read(folder: Path) -> Workspace:
+    try:
+        text = read_file(folder / CONFIG, max_bytes=MAX_CONFIG_BYTES).decode()
+        config = canonical.convert(tomllib.loads(text), _Config, what=CONFIG)
+    except ValueError as error:
+        raise DecodeError(f"{folder / CONFIG}: is not TOML ({error})") from error
+    return Workspace(
+        folder=folder,
+        name=canonical.check_name(config.workspace, what=CONFIG),
+        pin=Digest.parse(config.root),
+        repository=folder / config.repository,
+        state=folder / config.state,
+        channel=canonical.check_name(config.channel, what=CONFIG),
+        service_url=config.service.url,
+        security_url=config.security.url,
+        witness_urls={canonical.check_name(n, what=CONFIG): address.url for n, address in config.witness.items()},
+    )
