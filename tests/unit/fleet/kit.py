@@ -5,13 +5,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from chopmark.adapters.alerts.memory import MemorySink
 from chopmark.adapters.kms import file as kms
+from chopmark.adapters.sql import fleet as sql_fleet
+from chopmark.adapters.sql.fleet import SqliteFleet
 from chopmark.artifacts import Digest
 from chopmark.clock import PowerOn
+from chopmark.fleet import AlertSink, Device, Fleet
 from chopmark.keys import HYBRID, Algorithm, Owner, Signer
-from chopmark.statements import PredicateType
-from chopmark.telemetry import VERIFIED, Purpose, Report, decode_signed_report, sign_report
+from chopmark.statements import PredicateType, decode_envelope
+from chopmark.telemetry import (
+    VERIFIED,
+    Answer,
+    Purpose,
+    Report,
+    decode_report,
+    decode_signed_report,
+    sign_report,
+    verify_answer,
+)
 from chopmark.trust import Limits, LogKeys, Role, TrustPolicy
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
@@ -125,3 +139,73 @@ class SimDevice:
         data = sign_report(report, self.signer)
         self.seq, self.head = report.seq, decode_signed_report(data).digest
         return data
+
+
+TOKEN = "an-enrolment-token-of-some-length"
+
+
+class SimLedger:
+    """The organisation's ledger: some roots at some sizes."""
+
+    def __init__(self, roots: dict[int, bytes]) -> None:
+        self.roots = roots
+
+    def root_at(self, origin: str, size: int) -> bytes | None:
+        return self.roots.get(size) if origin == ORIGIN else None
+
+
+class BrokenSink(AlertSink):
+    def _send(self, finding):
+        raise OSError
+
+
+@dataclass
+class World:
+    """A fleet with everything it needs."""
+
+    fleet: Fleet
+    keys: Keys
+    trust: TrustPolicy
+    clock: StandingClock
+    sink: MemorySink
+    store: SqliteFleet
+
+    def enrol(self, name: str = "phone") -> SimDevice:
+        signer = kms.generate(Algorithm.ED25519)
+        made = self.fleet.enrol(token=TOKEN, spki=signer.public.spki, name=name)
+        return SimDevice(made.device, made.nonce, signer)
+
+    def deliver(self, device: SimDevice, data: bytes) -> Answer:
+        """Send a report; the device verifies the answer and takes its next challenge from it."""
+        signed = decode_signed_report(data)
+        nonce = decode_report(signed.payload).nonce
+        answer = verify_answer(decode_envelope(self.fleet.report(data)), self.trust, signed.digest, nonce=nonce)
+        device.nonce = answer.next_nonce
+        return answer
+
+    def say(self, device: SimDevice, **changes: object) -> Answer:
+        return self.deliver(device, device.report(**{"time": self.clock.now()} | changes))
+
+    def device(self, device: SimDevice) -> Device:
+        found = self.store.device(device.device)
+        assert found is not None
+        return found
+
+
+def world(folder: Path, *, ledger: SimLedger | None = None, sink: AlertSink | None = None) -> World:
+    keys, clock, memory = Keys(), StandingClock(), MemorySink()
+    trust = trust_policy(keys)
+    store = sql_fleet.create(folder / "fleet.db")
+    fleet = Fleet(
+        workspace="acme",
+        store=store,
+        alerts=sink or memory,
+        verifier=[keys.verifier],
+        token=TOKEN.encode,
+        clock=clock,
+        tolerance=timedelta(seconds=300),
+        ledger=ledger,
+        snapshot=lambda: 7,
+        product_version="0.1.0",
+    )
+    return World(fleet=fleet, keys=keys, trust=trust, clock=clock, sink=memory, store=store)
