@@ -149,7 +149,7 @@ def _no_float(text: str) -> object:
 
 def _integer(text: str) -> int:
     # Checked as text first: int() of a long run of digits is slow, and refused by Python beyond 4,300 of them.
-    value = int(text) if len(text) < 20 else MAX_INTEGER + 1  # noqa: PLR2004
+    value = int(text) if len(text) < 20 else MAX_INTEGER + 1
     if abs(value) > MAX_INTEGER:
         msg = "a number is beyond 2^53"
         raise DecodeError(msg)

@@ -14,14 +14,12 @@ A test says what the world looks like, then what one attacker changes, then what
 
 The security owners revoke it; the next publication carries the new status:
 
-    >>> import pytest
-    >>> from chopmark.errors import Refused
     >>> status = channel.revoke(first.digest)
     >>> published = channel.publish(first)
-    >>> with pytest.raises(Refused) as refused:
+    >>> with refuses("release-revoked", step=13) as refused:
     ...     device.refresh(channel.now)
-    >>> refused.value.code, refused.value.step
-    ('release-revoked', 13)
+    >>> refused.value.message
+    'revoked: backdoor'
 
 Attackers, from weak to strong:
 
@@ -39,6 +37,7 @@ Time never passes by itself: ``channel.now`` is when things are signed, the argu
 """
 
 from simulators.channel import RUNTIME, RUNTIME_VERSION, SimChannel, everyone
+from simulators.expect import refuses
 from simulators.follower import Memory, SimFollower
 from simulators.log import SimLog, SimWitness
 from simulators.store import MemoryChannel
@@ -57,6 +56,7 @@ __all__ = [
     "SimWitness",
     "everyone",
     "follower",
+    "refuses",
 ]
 
 

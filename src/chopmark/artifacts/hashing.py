@@ -73,6 +73,9 @@ def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
         before = os.fstat(descriptor)
         entry = _entry(name or path.name, iter(lambda: os.read(descriptor, CHUNK_BYTES), b""))
         after = os.fstat(descriptor)
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise UsageError(msg) from error
     finally:
         os.close(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or entry.length != after.st_size:
@@ -108,7 +111,8 @@ def file_names(folder: Path) -> Iterator[str]:
     """Yield the relative name of each regular file below *folder*, in no order.
 
     Raises:
-        UsageError: *folder* is missing or is a link; something below it is neither a folder nor a regular file.
+        UsageError: *folder* is missing or is a link; something below it cannot be read, or is neither a folder nor a
+            regular file.
         DecodeError: a name that an artifact cannot have.
     """
     if folder.is_symlink() or not folder.is_dir():
@@ -117,17 +121,25 @@ def file_names(folder: Path) -> Iterator[str]:
     pending = [""]
     while pending:
         prefix = pending.pop()
-        with os.scandir(folder / prefix) as entries:
-            for entry in entries:
-                name = prefix + entry.name
-                check_file_name(name)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(name + "/")
-                elif entry.is_file(follow_symlinks=False):
-                    yield name
-                else:
-                    msg = f"{folder / name}: is a link or a special file; an artifact holds regular files only"
-                    raise UsageError(msg, hint="copy the file itself into the folder")
+        for entry in _entries(folder / prefix):
+            name = prefix + entry.name
+            check_file_name(name)
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(name + "/")
+            elif entry.is_file(follow_symlinks=False):
+                yield name
+            else:
+                msg = f"{folder / name}: is a link or a special file; an artifact holds regular files only"
+                raise UsageError(msg, hint="copy the file itself into the folder")
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        msg = f"{folder}: cannot be read ({error.strerror})"
+        raise UsageError(msg) from error
 
 
 def open_regular(path: Path) -> int:

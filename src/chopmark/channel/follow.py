@@ -118,8 +118,8 @@ def snapshot(
     files: dict[str, MetaFile] = {}
     for role in ("targets", STATUS, channel):
         meta = signed.meta.get(f"{role}.json")
-        if meta is None or not meta.hashes:
-            raise Refused("channel-mixed", f"the snapshot does not name {role}.json by hash")
+        if meta is None or "sha256" not in (meta.hashes or {}):
+            raise Refused("channel-mixed", f"the snapshot does not name {role}.json by SHA-256")
         files[role] = meta
     for role, version in {"snapshot": signed.version, **{r: m.version for r, m in files.items()}}.items():
         if version < last.get(role, 0):
@@ -145,6 +145,8 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
     leaf = publication_leaf(snap.digest)
     failure: Refused | None = None
     for log in trust.logs:
+        if log.state != "active":
+            continue  # nothing new stands in a frozen ledger
         try:
             policy = WitnessPolicy.parse(trust.witness_policy)
             included = verify_proof(proof, leaf, origin=log.origin, require=log.require, policy=policy)
@@ -161,7 +163,7 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
             head=LogHead(included.checkpoint.size, included.checkpoint.root),
             witnesses=tuple(included.cosigned_by),
         )
-    raise failure or Refused("log-unproven", "trust.json names no ledger")
+    raise failure or Refused("log-unproven", "trust.json names no active ledger")
 
 
 def _check_head(origin: str, found: Checkpoint, proof: bytes, seen: LogHead | None) -> None:

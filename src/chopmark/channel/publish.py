@@ -295,7 +295,8 @@ class Publisher:
         for shipment in shipments:
             for path, data in self._targets_of(shipment):
                 targets[path] = TargetFile(len(data), {"sha256": Digest.of(data).hex}, path)
-                self._store.put_new(fetch_path(path, Digest.of(data)), data)
+                if not self._store.put_new(fetch_path(path, Digest.of(data)), data):
+                    raise InternalError(f"{path}: the published file is not what its name says", hint="delete it")
         file = Targets(
             version=before.version(self._channel) + 1,
             expires=now + self._lifetimes.channel,

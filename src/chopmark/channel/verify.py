@@ -105,12 +105,14 @@ def current(release: Release, *, status: Status, top: Top | None, assigned: Dige
         )
 
 
-_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)(\d+(?:\.\d+)*)")
+_NUMBERS = r"\d{1,9}(?:\.\d{1,9}){0,7}(?!\.?\d)"
+_VERSION = re.compile(_NUMBERS, re.ASCII)
+_CLAUSE = re.compile(f"(>=|<=|==|!=|>|<)({_NUMBERS})", re.ASCII)
 
 
 def in_range(version: str, wanted: str) -> bool:
     """Tell whether *version* meets every clause of *wanted*, such as ``>=1.20,<2``; anything unreadable is a no."""
-    have = re.match(r"\d+(?:\.\d+)*", version)
+    have = _VERSION.match(version)
     if have is None:
         return False
     for text in wanted.split(","):
@@ -121,7 +123,7 @@ def in_range(version: str, wanted: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    numbers = [int(part[:9]) for part in version.split(".")[:8]]
+    numbers = [int(part) for part in version.split(".")]
     return tuple(numbers + [0] * (8 - len(numbers)))
 
 

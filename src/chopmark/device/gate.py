@@ -14,7 +14,7 @@ exception of :class:`UndecidedError`; neither loads anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -27,6 +27,7 @@ from chopmark.device.model import TIER, Slot, Slots, State
 from chopmark.device.opened import Device
 from chopmark.device.package import Package, check_package, open_package, read_envelope, read_manifest
 from chopmark.device.store import read_trust
+from chopmark.device.timefloor import raised, worth_keeping
 from chopmark.device.verdict import Refusal, Verdict, Verified
 from chopmark.errors import ChopmarkError, Refused, UndecidedError, VerificationError
 from chopmark.telemetry import Purpose
@@ -245,24 +246,37 @@ def _refusal(error: Refused, model: str, judged: Judged) -> Refusal:
     return Refusal.of(error, model=model, slot=str(judged.slot), release=judged.release.digest)
 
 
-def report(device: Device, verdict: Verdict, state: State | None) -> None:
+def report(device: Device, verdict: Verdict, state: State | None, *, purpose: Purpose = Purpose.LOAD) -> None:
     """Step 18: queue a report of what is new. The verdict stands whether or not it can be reported.
+
+    The time floor is kept with it, now and then: without network no refresh does, and what a device was powered on for
+    must not be lost with every reboot.
 
     Args:
         state: as it was when the verdict was found; None where it could not be believed.
     """
-    if state is not None and not is_news(state, verdict, purpose=Purpose.LOAD):
+    power_on = device.clock.power_on()
+    if (
+        state is not None
+        and not is_news(state, verdict, purpose=purpose)
+        and not worth_keeping(state.floor, raised(state.floor, power_on))
+    ):
         return
+
+    def change(now: State) -> State:
+        now = replace(now, floor=raised(now.floor, power_on))
+        return device.journal.add(now, verdict, purpose=purpose, running=running, now=device.now(now))
+
     running = verdict.release.digest if isinstance(verdict, Verified) else None
     try:
         with device.folder.locked():
             if state is None:
                 if isinstance(verdict, Refusal):
-                    device.journal.add_without_state(device.fresh_state(), verdict, now=device.now(None))
+                    device.journal.add_without_state(
+                        device.fresh_state(), verdict, purpose=purpose, now=device.now(None)
+                    )
                 return
-            device.store.commit_locked(
-                lambda now: device.journal.add(now, verdict, purpose=Purpose.LOAD, running=running, now=device.now(now))
-            )
+            device.store.commit_locked(change)
     except ChopmarkError:
         # The disk is full, the key is away: a refusal refuses all the same, and is said at the next occasion.
         return

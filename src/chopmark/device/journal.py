@@ -40,6 +40,7 @@ from chopmark.telemetry import (
     verify_report,
 )
 
+_LAST_STEP: Final = {Purpose.REFRESH: 16, Purpose.LOAD: 18}
 MAX_ANSWER_BYTES: Final = 64 * 1024
 NONCE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_QUEUED: Final = 256
@@ -55,10 +56,16 @@ class Journal:
         self._device = device
         self._signer = signer
 
-    def add(self, state: State, verdict: Verdict, *, purpose: Purpose, running: Digest | None, now: datetime) -> State:
+    def add(
+        self, state: State, verdict: Verdict | None, *, purpose: Purpose, running: Digest | None, now: datetime
+    ) -> State:
         """Queue a report of *verdict*, if it says anything new; return *state* with the chain that a commit must keep.
 
         The caller holds the lock.
+
+        Args:
+            verdict: None where all went well and there was no model to judge.
+            running: the release that runs now.
 
         Raises:
             UndecidedError: it could not be written or signed.
@@ -66,10 +73,10 @@ class Journal:
         if not is_news(state, verdict, purpose=purpose) or not self._has_room(verdict):
             return state
         digest = self._write(self._report(state, verdict, purpose=purpose, running=running, now=now))
-        said = {**state.chain.said, _subject(purpose, verdict.model): _saying(verdict, state)}
-        return replace(state, chain=replace(state.chain, seq=state.chain.seq + 1, head=digest, said=said))
+        state = said(state, verdict, purpose=purpose)
+        return replace(state, chain=replace(state.chain, seq=state.chain.seq + 1, head=digest))
 
-    def add_without_state(self, start: State, refusal: Refusal, *, now: datetime) -> None:
+    def add_without_state(self, start: State, refusal: Refusal, *, purpose: Purpose, now: datetime) -> None:
         """Queue a report that the state itself cannot be believed, once; chained to the newest report on disk.
 
         Args:
@@ -79,11 +86,11 @@ class Journal:
             UndecidedError: it could not be written or signed.
         """
         newest = self._newest_report()
-        if newest is not None and (newest.verdict, newest.model) == (refusal.code, refusal.model):
+        if newest is not None and newest.verdict == refusal.code:
             return
         if self._has_room(refusal):
             state = replace(start, chain=self.chain(start.chain))
-            self._write(self._report(state, refusal, purpose=Purpose.LOAD, running=None, now=now))
+            self._write(self._report(state, refusal, purpose=purpose, running=None, now=now))
 
     def chain(self, known: Chain) -> Chain:
         """Return *known*, or where the files on disk say the chain is, whichever is further: for a lost state."""
@@ -95,8 +102,8 @@ class Journal:
             return known
         return replace(known, seq=report.seq, head=signed.digest, nonce=self._next_nonce() or report.nonce)
 
-    def pending(self, state: State | None) -> Iterator[tuple[Path, bytes, SignedReport, Report]]:
-        """Yield the queued reports in order, as far as the state names them (all, where there is no state).
+    def pending(self, state: State) -> Iterator[tuple[Path, bytes, SignedReport, Report]]:
+        """Yield the queued reports in order, as far as the state names them.
 
         One that this device did not sign is set aside.
         """
@@ -106,7 +113,7 @@ class Journal:
                 self._set_aside(path)
                 continue
             data, signed, report = opened
-            if state is None or report.seq <= state.chain.seq:
+            if report.seq <= state.chain.seq:
                 yield path, data, signed, report
 
     def delivered(self, path: Path, answer: bytes) -> None:
@@ -124,8 +131,8 @@ class Journal:
     def _queued(self) -> list[Path]:
         return sorted(self._folder.queue.glob("[0-9]*.json"))
 
-    def _has_room(self, verdict: Verdict) -> bool:
-        return len(self._queued()) < (MAX_QUEUED_GOOD if isinstance(verdict, Verified) else MAX_QUEUED)
+    def _has_room(self, verdict: Verdict | None) -> bool:
+        return len(self._queued()) < (MAX_QUEUED if isinstance(verdict, Refusal) else MAX_QUEUED_GOOD)
 
     def _write(self, report: Report) -> Digest:
         data = sign_report(report, self._signer)
@@ -133,7 +140,7 @@ class Journal:
         return decode_signed_report(data).digest
 
     def _report(
-        self, state: State, verdict: Verdict, *, purpose: Purpose, running: Digest | None, now: datetime
+        self, state: State, verdict: Verdict | None, *, purpose: Purpose, running: Digest | None, now: datetime
     ) -> Report:
         refusal = verdict if isinstance(verdict, Refusal) else None
         logs = sorted(state.logs.items(), key=lambda item: item[1].size)
@@ -144,12 +151,12 @@ class Journal:
             time=now,
             purpose=purpose,
             nonce=state.chain.nonce,
-            model=verdict.model,
-            slot=verdict.slot,
+            model=verdict.model if verdict else "",
+            slot=verdict.slot if verdict else "",
             release=_release(verdict),
             running=running,
             verdict=VERIFIED if refusal is None else refusal.code,
-            step=0 if refusal is None else refusal.step,
+            step=_LAST_STEP[purpose] if refusal is None else refusal.step,
             message="" if refusal is None else refusal.message[:MAX_MESSAGE_CHARS],
             evidence={} if refusal is None else _bounded(refusal.evidence),
             tier=TIER,
@@ -189,33 +196,44 @@ class Journal:
         path.replace(self._folder.evidence / f"report-{path.name}")
 
 
-def is_news(state: State, verdict: Verdict, *, purpose: Purpose) -> bool:
+def is_news(state: State, verdict: Verdict | None, *, purpose: Purpose) -> bool:
     """Tell whether the last report about this said something else, or was of an older publication."""
-    return state.chain.said.get(_subject(purpose, verdict.model)) != _saying(verdict, state)
+    return state.chain.said.get(_subject(purpose, verdict)) != _saying(verdict, state)
 
 
-def said(state: State, verdict: Verdict, *, purpose: Purpose) -> State:
+def said(state: State, verdict: Verdict | None, *, purpose: Purpose) -> State:
     """Return *state* as if *verdict* had been reported: where another report says as much."""
-    known = {**state.chain.said, _subject(purpose, verdict.model): _saying(verdict, state)}
+    known = {**state.chain.said, _subject(purpose, verdict): _saying(verdict, state)}
     return replace(state, chain=replace(state.chain, said=known))
 
 
-def unsaid(state: State, *, purpose: Purpose, model: str) -> State:
-    """Return *state* with nothing said about *model*, so that a refusal is said again when it comes back."""
-    subject = _subject(purpose, model)
+def unsaid(state: State, verdict: Verdict | None, *, purpose: Purpose) -> State:
+    """Return *state* with nothing said about the subject of *verdict*, so that it is said whatever it is."""
+    subject = _subject(purpose, verdict)
     known = {about: what for about, what in state.chain.said.items() if about != subject}
     return replace(state, chain=replace(state.chain, said=known))
 
 
-def _subject(purpose: Purpose, model: str) -> str:
-    return f"{purpose}/{model}"
+def said_refused(state: State, verdict: Verdict | None, *, purpose: Purpose) -> bool:
+    """Tell whether the last report about the subject of *verdict* was a refusal, which only another report settles."""
+    last = state.chain.said.get(_subject(purpose, verdict), VERIFIED)
+    return last.partition(" ")[0] != VERIFIED
 
 
-def _release(verdict: Verdict) -> Digest | None:
-    return verdict.release.digest if isinstance(verdict, Verified) else verdict.release
+def said_anything(state: State, verdict: Verdict | None, *, purpose: Purpose) -> bool:
+    """Tell whether anything was ever reported about the subject of *verdict*."""
+    return _subject(purpose, verdict) in state.chain.said
 
 
-def _saying(verdict: Verdict, state: State) -> str:
+def _subject(purpose: Purpose, verdict: Verdict | None) -> str:
+    return f"{purpose}/{verdict.model if verdict else ''}"
+
+
+def _release(verdict: Verdict | None) -> Digest | None:
+    return verdict.release.digest if isinstance(verdict, Verified) else verdict.release if verdict else None
+
+
+def _saying(verdict: Verdict | None, state: State) -> str:
     """Return what a report would say, as far as a change of it is news. A new publication is: so a fleet hears of every device."""
     release = _release(verdict)
     code = verdict.code if isinstance(verdict, Refusal) else VERIFIED

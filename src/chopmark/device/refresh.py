@@ -8,9 +8,8 @@ network is waited for; one refresh runs at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,18 +17,15 @@ from chopmark.artifacts import Digest, read_file, write_file
 from chopmark.channel import ChannelFile, Fetcher, MissingError, Status, follow
 from chopmark.device.gate import report
 from chopmark.device.install import Action, ModelOutcome, install
-from chopmark.device.journal import said, unsaid
+from chopmark.device.journal import said, said_anything, said_refused, unsaid
 from chopmark.device.model import FileVersion, State
 from chopmark.device.opened import Device
 from chopmark.device.store import read_root
-from chopmark.device.timefloor import raised
+from chopmark.device.timefloor import raised, worth_keeping
 from chopmark.device.verdict import Refusal, Verified
 from chopmark.errors import ChopmarkError, DecodeError, Refused, UsageError
 from chopmark.telemetry import Purpose
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust
-
-FLOOR_STEP: Final = timedelta(hours=1)
-"""How far the time floor moves before it alone is worth a commit."""
 
 MAX_ROOTS: Final = 256
 """How many new roots one refresh follows; a device that is further behind takes several."""
@@ -75,15 +71,15 @@ def refresh(device: Device, fetcher: Fetcher) -> Refreshed | Refusal:
             followed = _follow(device, fetcher, start, repair=doubt is not None)
         except Refused as error:
             refusal = Refusal.of(error)
-            _report(device, refusal, None)
+            _report(device, refusal)
             return refusal
-        models = {}
-        for model in device.config.models:
-            outcome = install(
+        models = {
+            model: install(
                 device, fetcher, model=model, trust=followed.trust, status=followed.status, file=followed.file
             )
-            models[model] = outcome
-            _report(device, outcome.verdict, outcome)
+            for model in device.config.models
+        }
+        _report_followed(device, models, repaired=doubt is not None)
         return Refreshed(
             versions=followed.state.versions,
             status=followed.status,
@@ -100,7 +96,7 @@ def _opened(device: Device) -> tuple[State, Refusal | None]:
     if failure is None:
         return state, None
     doubt = Refusal.of(failure)
-    report(device, doubt, None)
+    report(device, doubt, None, purpose=Purpose.REFRESH)
     return replace(state, chain=device.journal.chain(state.chain)), doubt
 
 
@@ -230,11 +226,9 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 def _says_nothing_new(before: State, state: State) -> bool:
-    """Tell whether no ratchet moved and the floor hardly did: hardware counters wear out, and so does flash."""
-    old, new = before.floor, state.floor
-    if old is None or new is None or old.boot_id != new.boot_id or new.moment - old.moment >= FLOOR_STEP:
-        return False
-    return replace(state, gen=before.gen, chain=before.chain, floor=old) == before
+    """Tell whether no ratchet moved and the floor hardly did."""
+    same = replace(state, gen=before.gen, chain=before.chain, floor=before.floor) == before
+    return same and not worth_keeping(before.floor, state.floor)
 
 
 def _assigned(device: Device, state: State, file: ChannelFile) -> dict[str, Digest]:
@@ -262,21 +256,49 @@ def _fetch(fetcher: Fetcher, path: str, max_bytes: int, *, refusal: str) -> byte
         raise Refused(refusal, error.message) from error
 
 
-def _report(device: Device, verdict: Verified | Refusal | None, outcome: ModelOutcome | None) -> None:
-    """Queue a report of what is new; what cannot be reported is done all the same."""
+def _report(device: Device, refusal: Refusal) -> None:
+    """Queue a report that the channel could not be followed, if it is new."""
+    _change_chain(
+        device,
+        lambda state: device.journal.add(state, refusal, purpose=Purpose.REFRESH, running=None, now=device.now(state)),
+    )
+
+
+def _report_followed(device: Device, models: Mapping[str, ModelOutcome], *, repaired: bool) -> None:
+    """Queue reports of what is new about each model, and what settles earlier refusals.
+
+    A refusal is settled by a report about the same thing only: one of the channel by any refresh that went through, one
+    at load by a load, for which the refresh looked at as much.
+    """
+    verdicts = [outcome.verdict for outcome in models.values()]
+    # A refresh that went through and found nothing to judge is said too; one that could not decide is not.
+    idle = {outcome.action for outcome in models.values()} <= {Action.UNASSIGNED, Action.HELD}
+    said_now = [None] if idle else [verdict for verdict in verdicts if verdict is not None]
 
     def change(state: State) -> State:
-        # The channel was followed to its end: when it fails again, it is said again.
-        after = state if outcome is None else unsaid(state, purpose=Purpose.REFRESH, model="")
-        if verdict is None:
-            return after
-        slots = state.slots.get(verdict.model)
-        running = None if slots is None else slots.release
-        after = device.journal.add(after, verdict, purpose=Purpose.REFRESH, running=running, now=device.now(state))
-        if isinstance(verdict, Verified) and outcome is not None and outcome.action is not Action.REFUSED:
-            after = said(after, verdict, purpose=Purpose.LOAD)  # it says that the slot is good, too
-        return after
+        settle = said_refused(state, None, purpose=Purpose.REFRESH)
+        if not idle:
+            state = unsaid(state, None, purpose=Purpose.REFRESH)
+        for verdict in said_now:
+            slots = None if verdict is None else state.slots.get(verdict.model)
+            running = None if slots is None else slots.release
+            now = device.now(state)
+            if settle:
+                state = unsaid(state, verdict, purpose=Purpose.REFRESH)
+            state = device.journal.add(state, verdict, purpose=Purpose.REFRESH, running=running, now=now)
+            if not isinstance(verdict, Verified):
+                continue
+            if repaired or said_refused(state, verdict, purpose=Purpose.LOAD):
+                state = device.journal.add(state, verdict, purpose=Purpose.LOAD, running=running, now=now)
+            elif said_anything(state, verdict, purpose=Purpose.LOAD):
+                state = said(state, verdict, purpose=Purpose.LOAD)  # the report above says that the slot is good, too
+        return state
 
+    _change_chain(device, change)
+
+
+def _change_chain(device: Device, change: Callable[[State], State]) -> None:
+    """Commit the chain that *change* makes; what cannot be reported is done all the same."""
     try:
         with device.folder.locked():
             before = device.store.read()

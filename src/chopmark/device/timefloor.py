@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from chopmark.clock import PowerOn
+
+FLOOR_STEP: Final = timedelta(hours=1)
+"""How far the floor moves before it alone is worth a commit: hardware counters wear out, and so does flash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,13 @@ def raised(floor: TimeFloor | None, power_on: PowerOn, *, at_least: datetime | N
     if not known:
         return None
     return TimeFloor(moment=max(known), boot_id=power_on.boot_id, boot_s=power_on.seconds)
+
+
+def worth_keeping(old: TimeFloor | None, new: TimeFloor | None) -> bool:
+    """Tell whether *new* is to be written for itself: what is not written is lost with the next reboot."""
+    if old is None or new is None:
+        return old != new
+    return old.boot_id != new.boot_id or new.moment - old.moment >= FLOOR_STEP
 
 
 def _reached(power_on: PowerOn, floor: TimeFloor) -> datetime:

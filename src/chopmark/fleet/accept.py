@@ -71,7 +71,8 @@ def place(device: Device, report: Report, *, knows_prev: bool) -> Placed:
         return Placed.HELD
     fresh = hmac.compare_digest(report.nonce, device.challenge)
     if device.rejoin:
-        return _current(fresh, report)
+        # A person decided that this device goes on; what it queued meanwhile may carry any earlier challenge.
+        return Placed.NEXT if fresh else Placed.LATE
     if report.prev != device.head and (report.prev is None or knows_prev):
         return Placed.CLONED
     if (report.seq, report.prev) != (device.seq + 1, device.head):
@@ -81,19 +82,15 @@ def place(device: Device, report: Report, *, knows_prev: bool) -> Placed:
             hint="send the reports of the queue in order; a person can let the device rejoin",
             evidence={"seq": report.seq, "expected": device.seq + 1},
         )
-    if not fresh and device.used and hmac.compare_digest(report.nonce, device.used):
+    if fresh:
+        return Placed.NEXT
+    if device.used and hmac.compare_digest(report.nonce, device.used):
         return Placed.LATE
-    return _current(fresh, report)
-
-
-def _current(fresh: bool, report: Report) -> Placed:  # noqa: FBT001
-    if not fresh:
-        raise VerificationError(
-            f"report {report.seq} does not carry the challenge that this device was given",
-            code="report-stale",
-            hint="ask for the device's challenge, and report again",
-        )
-    return Placed.NEXT
+    raise VerificationError(
+        f"report {report.seq} does not carry the challenge that this device was given",
+        code="report-stale",
+        hint="ask for the device's challenge, and report again",
+    )
 
 
 def verdict_finding(report: Report) -> Finding | None:

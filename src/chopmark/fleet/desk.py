@@ -195,7 +195,10 @@ class Fleet:
             standings[finding.topic] = self._refuse(device, report, signed.digest, finding)
         cloned = next((f for f in findings if f.code == "device-cloned"), None)
         held = device.held or (f"device-cloned since {format_time(now)}" if cloned else "")
-        moved = replace(device, held=held, challenge=self._nonce(), challenged=now, seen=now, standings=standings)
+        moved = replace(device, held=held, seen=now, standings=standings)
+        if placed is Placed.NEXT:
+            # Only a report that spends the challenge gets a new one: reports of a queue are then behind by one at most.
+            moved = replace(moved, challenge=self._nonce(), challenged=now)
         if not held:
             moved = replace(moved, used=report.nonce, seq=report.seq, head=signed.digest, rejoin=False)
         self._store.put_device(moved)

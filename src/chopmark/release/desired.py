@@ -14,7 +14,7 @@ from chopmark.channel import Assignment
 from chopmark.errors import Refused, VerificationError
 from chopmark.release.model import ApprovedRelease, Change, Channel, Desired, Plan, Ring
 from chopmark.release.ports import GitHost
-from chopmark.release.repository import CHANNELS, MODELS, read_approved, read_channel, read_model
+from chopmark.release.repository import CHANNELS, read_approved, read_channels, read_models
 from chopmark.trust import TrustPolicy
 
 
@@ -28,8 +28,12 @@ def desired(host: GitHost, commit: str, *, trust: TrustPolicy, workspace: str) -
     """
     if trust.workspace != workspace:
         raise Refused("trust-mismatch", f"trust.json is that of {trust.workspace}, not of {workspace}")
-    channels = [read_channel(host, commit, path) for path in host.list(commit, CHANNELS)]
-    models = _models(host, commit, trust)
+    channels = read_channels(host, commit)
+    # An envelope is looked up by the hash of what the file says: where the file says something else, there is none.
+    models = {
+        name: read_approved(host, commit, model.release.digest, trust)
+        for name, model in read_models(host, commit, workspace=workspace).items()
+    }
     releases = {release.release.digest: release for release in models.values()}
     assigned: dict[str, tuple[Assignment, ...]] = {}
     for channel in channels:
@@ -65,18 +69,6 @@ def plan(wanted: Desired, published: Mapping[str, tuple[Assignment, ...]]) -> Pl
         if before.get(model, ()) != after.get(model, ())
     )
     return Plan(commit=wanted.commit, changes=changes)
-
-
-def _models(host: GitHost, commit: str, trust: TrustPolicy) -> dict[str, ApprovedRelease]:
-    found = {}
-    for path in host.list(commit, MODELS):
-        name = path.removeprefix(f"{MODELS}/").removesuffix(".yaml")
-        model = read_model(host, commit, name, workspace=trust.workspace)
-        if model is None:
-            raise VerificationError(f"{path}: is no ModelRelease file", code="desired-unreadable")
-        # The envelope is looked up by the hash of what the file says: one that says something else is not found.
-        found[name] = read_approved(host, commit, model.release.digest, trust)
-    return found
 
 
 def _assignments(

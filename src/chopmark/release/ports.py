@@ -65,8 +65,12 @@ class GitHost(ABC):
         """
 
     @abstractmethod
-    def list(self, commit: str, folder: str) -> tuple[str, ...]:
-        """Return the paths of the regular files directly in *folder* at *commit*, sorted."""
+    def read_folder(self, commit: str, folder: str, *, max_bytes: int) -> dict[str, bytes]:
+        """Return path -> content of the regular files directly in *folder* at *commit*, sorted by path.
+
+        Raises:
+            DecodeError: one is longer than *max_bytes*.
+        """
 
     @abstractmethod
     def changed(self, before: str, after: str) -> tuple[str, ...]:

@@ -59,17 +59,34 @@ def read_model(host: GitHost, commit: str, model: str, *, workspace: str) -> Mod
     return found
 
 
-def read_channel(host: GitHost, commit: str, path: str) -> Channel:
-    """Return the Channel file *path* at *commit*.
+def read_models(host: GitHost, commit: str, *, workspace: str) -> dict[str, ModelRelease]:
+    """Return every ModelRelease at *commit*, by model.
 
     Raises:
-        DecodeError: it cannot be read, or its name is not that of the file.
+        DecodeError: a file that is none, or names another model.
     """
-    data = host.read(commit, path, max_bytes=MAX_DOCUMENT_BYTES)
-    found = decode_channel(data or b"")
-    if path != f"{CHANNELS}/{found.name}.yaml":
-        raise DecodeError(f"{path}: is about {found.name}")
+    found = {}
+    for path, data in host.read_folder(commit, MODELS, max_bytes=MAX_DOCUMENT_BYTES).items():
+        model = decode_model_release(data, workspace=workspace)
+        if path != model_path(model.release.model):
+            raise DecodeError(f"{path}: is about {model.release.model}")
+        found[model.release.model] = model
     return found
+
+
+def read_channels(host: GitHost, commit: str) -> tuple[Channel, ...]:
+    """Return every Channel file at *commit*.
+
+    Raises:
+        DecodeError: one cannot be read, or its name is not that of the file.
+    """
+    found = []
+    for path, data in host.read_folder(commit, CHANNELS, max_bytes=MAX_DOCUMENT_BYTES).items():
+        channel = decode_channel(data)
+        if path != f"{CHANNELS}/{channel.name}.yaml":
+            raise DecodeError(f"{path}: is about {channel.name}")
+        found.append(channel)
+    return tuple(found)
 
 
 def read_policy(host: GitHost, commit: str, name: str) -> Policy:
@@ -143,10 +160,9 @@ def check_approved(envelope: bytes, trust: TrustPolicy) -> Release:
 def approved_releases(host: GitHost, commit: str, trust: TrustPolicy) -> dict[Digest, Release]:
     """Return every approved release whose envelope stands at *commit*; others are passed over."""
     found = {}
-    for path in host.list(commit, ENVELOPES):
-        data = host.read(commit, path, max_bytes=MAX_ENVELOPE_FILE_BYTES)
+    for data in host.read_folder(commit, ENVELOPES, max_bytes=MAX_ENVELOPE_FILE_BYTES).values():
         try:
-            release = check_approved(data or b"", trust)
+            release = check_approved(data, trust)
         except VerificationError:
             continue
         found[release.digest] = release

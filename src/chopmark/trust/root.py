@@ -25,7 +25,7 @@ from tuf.api.metadata import Role as TufRole
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
-from chopmark.errors import ChopmarkError, DecodeError, Refused
+from chopmark.errors import ChopmarkError, DecodeError, Refused, VerificationError
 from chopmark.keys import Algorithm, AlgorithmGroup, Owner, OwnerCount, OwnerRule, PublicKey, Signer, count_valid
 from chopmark.trust.model import TrustPolicy
 from chopmark.trust.wire import decode_trust
@@ -205,8 +205,14 @@ def count_signed(by: Root | Targets, role: str, metadata: Metadata[T], rule: Own
     """Count the owners of *rule* that signed *metadata*, by the keys that *by* gives to *role*.
 
     TUF's own threshold over those keys must be met as well: where it is not, nobody counts.
+
+    Raises:
+        VerificationError: *by* has no such role, or the metadata has no canonical form.
     """
-    result = by.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    try:
+        result = by.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise VerificationError(f"the signatures of {role} cannot be counted ({type(error).__name__})") from error
     # A key id is trusted as a name only where it is the key's own: two ids must not stand for one key.
     signed = {keyid for keyid, key in result.signed.items() if public_key(key).keyid == keyid}
     return count_valid(rule, signed if result.verified else ())
@@ -266,7 +272,7 @@ def owner_keys(source: Root, role: TufRole) -> tuple[Owner, ...]:
     for keyid in role.keyids:
         key = source.keys.get(keyid)
         if key is None:
-            raise DecodeError(f"key {keyid[:16]!r} is named and not given")
+            raise DecodeError(f"key {str(keyid)[:16]!r} is named and not given")
         owner = key.unrecognized_fields.get(OWNER)
         public = public_key(key)
         if not isinstance(owner, str) or public.keyid != keyid:
@@ -294,7 +300,10 @@ def public_key(key: object) -> PublicKey:
 
 
 def _check_signed(metadata: Metadata[Root], by: Root, rule: OwnerRule, *, whose: str) -> None:
-    count = count_signed(by, "root", metadata, rule)
+    try:
+        count = count_signed(by, "root", metadata, rule)
+    except VerificationError as error:
+        raise Refused("root-untrusted", error.message) from error
     if not count.met:
         raise Refused(
             "root-untrusted",

@@ -13,6 +13,8 @@ from chopmark.keys import Algorithm, Owner, PublicKey
 from chopmark.trust.model import Limits, LogKeys, Role, TrustPolicy
 
 MAX_TRUST_BYTES = 1024 * 1024
+MAX_LIMIT_S = 10 * 366 * 86_400
+"""Ten years: a longer limit limits nothing, and overflows what counts time."""
 
 
 class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,8 +114,12 @@ def decode_trust(data: bytes) -> TrustPolicy:
     if len(keyids) != len(set(keyids)):
         raise DecodeError("trust.json: one key stands twice; a key has one owner")
     ages = wire.limits.max_status_age_s
-    if wire.v != 1 or wire.version < 1 or not ages or min(ages.values()) <= 0 or wire.limits.clock_tolerance_s < 0:
-        raise DecodeError("trust.json: unknown version, or a limit that is not above zero")
+    if wire.v != 1 or wire.version < 1:
+        raise DecodeError("trust.json: unknown version")
+    if not ages or not all(0 < age <= MAX_LIMIT_S for age in ages.values()):
+        raise DecodeError("trust.json: max_status_age_s is above zero and at most ten years")
+    if not 0 <= wire.limits.clock_tolerance_s <= MAX_LIMIT_S:
+        raise DecodeError("trust.json: clock_tolerance_s is below zero or beyond ten years")
     if any(log.state not in {"active", "frozen"} or not log.require for log in wire.logs):
         raise DecodeError("trust.json: a log needs required keys, and is active or frozen")
     return TrustPolicy(
@@ -143,7 +149,8 @@ def _role(name: str, role: _Role, owners: dict[str, Owner]) -> Role:
     unknown = [owner for owner in role.owners if owner not in owners]
     if unknown or len(set(role.owners)) != len(role.owners):
         raise DecodeError(f"trust.json: role {name} names an unknown owner, or one twice")
-    if not 1 <= role.k <= len(role.owners) or not role.algorithms or not all(role.algorithms):
+    able = [owner for owner in role.owners if _can_meet(owners[owner], role.algorithms)]
+    if not 1 <= role.k <= len(able) or not role.algorithms or not all(role.algorithms):
         raise DecodeError(f"trust.json: role {name} can never be met, or by nobody")
     return Role(
         name=name,
@@ -154,3 +161,8 @@ def _role(name: str, role: _Role, owners: dict[str, Owner]) -> Role:
         subjects=tuple(role.subjects),
         channels=tuple(role.channels),
     )
+
+
+def _can_meet(owner: Owner, groups: list[list[Algorithm]]) -> bool:
+    has = {key.algorithm for key in owner.keys}
+    return all(has & set(group) for group in groups)

@@ -24,7 +24,16 @@ from chopmark.adapters.kms import file as kms
 from chopmark.adapters.memory.memfd import MemfdMemory
 from chopmark.adapters.runtimes.tiny import TinyRuntime
 from chopmark.artifacts import Digest, Manifest, hash_bytes, selftest
-from chopmark.channel import Assignment, Fetcher, MissingError, Release, RuntimeNeed, Status, StatusEntry, release_statement
+from chopmark.channel import (
+    Assignment,
+    Fetcher,
+    MissingError,
+    Release,
+    RuntimeNeed,
+    Status,
+    StatusEntry,
+    release_statement,
+)
 from chopmark.channel.publish import Lifetimes, Publisher, Shipment, publish_root
 from chopmark.channel.status import build_status
 from chopmark.clock import PowerOn
@@ -334,4 +343,3 @@ def queued(device: Device) -> list[Report]:
     """Return the reports in the queue."""
     paths = sorted(device.folder.queue.glob("*.json"))
     return [decode_report(decode_signed_report(path.read_bytes()).payload) for path in paths]
-

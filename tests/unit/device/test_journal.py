@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from chopmark.artifacts import Digest
-from chopmark.device import Slot, deliver, open_model, refresh
+from chopmark.channel import Assignment
+from chopmark.device import Slot, deliver, refresh
 from chopmark.device import journal as journal_module
 from chopmark.errors import UndecidedError
 from chopmark.telemetry import Purpose, encode_report
@@ -27,7 +30,7 @@ def test_reports_are_a_chain(world):
     reports = queued(device)
     assert [report.seq for report in reports] == [1, 2, 3]
     assert [report.verdict for report in reports] == ["verified", "verified", "package-incomplete"]
-    for before, after in zip(reports, reports[1:], strict=False):
+    for before, after in pairwise(reports):
         assert after.prev == Digest.of(encode_report(before))
     state = device.store.read()
     assert (state.chain.seq, state.chain.head) == (3, Digest.of(encode_report(reports[-1])))
@@ -115,10 +118,14 @@ def test_the_queue_is_bounded_and_keeps_room_for_refusals(world, monkeypatch):
 def test_a_channel_that_fails_is_reported_once_until_it_works_again(world):
     device = world.installed()
     good = world.channel.files["metadata/timestamp.json"]
-    for content in (b"{}", b"{}", good, b"{}"):
+    for content in (b"{}", b"{}", good, good, b"{}"):
         world.channel.files["metadata/timestamp.json"] = content
         refresh(device, world.fetcher)
-    assert [(report.model, report.verdict) for report in queued(device)[1:]] == [("", "channel-untrusted")] * 2
+    assert [(report.model, report.verdict) for report in queued(device)[1:]] == [
+        ("", "channel-untrusted"),
+        (MODEL, "verified"),
+        ("", "channel-untrusted"),
+    ]
     assert runs(device) == "1"
 
 
@@ -132,17 +139,38 @@ def test_a_lost_state_goes_on_with_its_chain(world):
     assert runs(device) == "1"
     deliver(device, world.fleet)
     reports = world.fleet.reports
-    assert [report.seq for report in reports] == [1, 2, 3]
-    assert [report.verdict for report in reports] == ["verified", "state-corrupt", "verified"]
-    assert [report.nonce for report in reports] == ["c0", "c1", "c1"]
-    for before, after in zip(reports, reports[1:], strict=False):
+    assert [report.seq for report in reports] == [1, 2, 3, 4]
+    assert [report.verdict for report in reports] == ["verified", "state-corrupt", "verified", "verified"]
+    assert [report.purpose for report in reports[1:]] == [Purpose.LOAD, Purpose.REFRESH, Purpose.LOAD]
+    assert [report.nonce for report in reports] == ["c0", "c1", "c1", "c1"]
+    for before, after in pairwise(reports):
         assert after.prev == Digest.of(encode_report(before))
 
 
 def test_a_load_of_a_model_that_is_fine_is_reported_when_it_is_news(world):
     device = world.installed()
-    assert len(queued(device)) == 1
     for _ in range(3):
-        opened = open_model(device, MODEL)
-        opened.close()  # type: ignore[union-attr]
-    assert len(queued(device)) == 1
+        assert runs(device) == "1"
+        assert [report.purpose for report in queued(device)] == [Purpose.REFRESH, Purpose.LOAD]
+    world.republish()
+    world.refresh(device)
+    assert runs(device) == "1"
+    assert len(queued(device)) == 3
+
+
+def test_healing_settles_what_was_refused_at_load(world):
+    device = world.installed()
+    (device.folder.slot(MODEL, Slot.A) / "files" / "labels.json").unlink()
+    refused_load(device)
+    world.refresh(device)
+    said = [(report.purpose, report.verdict) for report in queued(device)]
+    assert said[1:] == [(Purpose.LOAD, "package-incomplete"), (Purpose.LOAD, "verified")]
+
+
+def test_a_device_without_assignment_says_that_it_follows(world):
+    release = world.release("1")
+    world.assign((Assignment(model="other", runtime="tiny", first=0, end=10_000, release=release),))
+    device = world.enroll()
+    world.refresh(device)
+    world.refresh(device)
+    assert [(report.model, report.verdict, report.release) for report in queued(device)] == [("", "verified", None)]

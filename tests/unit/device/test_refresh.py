@@ -164,8 +164,10 @@ def test_a_revoked_release_is_refused_at_load_after_one_refresh(world):
 
 def test_one_refresh_at_a_time(world):
     device = world.installed()
-    with device.folder.locked(name="refresh.lock"), pytest.raises(UndecidedError) as caught, device.folder.locked(
-        name="refresh.lock", wait_s=0
+    with (
+        device.folder.locked(name="refresh.lock"),
+        pytest.raises(UndecidedError) as caught,
+        device.folder.locked(name="refresh.lock", wait_s=0),
     ):
         pass
     assert caught.value.code == "locked"
@@ -203,4 +205,3 @@ def test_a_full_disk_leaves_the_slot_alone(world, monkeypatch):
     assert runs(device) == "1"
     assert not isinstance(refresh(device, world.fetcher), Refusal)
     assert runs(device) == "2"
-

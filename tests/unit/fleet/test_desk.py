@@ -86,6 +86,17 @@ def test_reports_made_offline_share_a_challenge(w):
     w.say(phone)
 
 
+def test_a_queue_that_was_cut_off_half_way_goes_on(w):
+    phone = w.enrol()
+    first, second = phone.report(), phone.report()
+    w.deliver(phone, first)
+    third = phone.report()  # with the challenge of the first answer, made before the second was sent
+    for data in (second, third):
+        w.deliver(phone, data)
+    assert w.device(phone).seq == 3
+    w.say(phone)
+
+
 def test_an_answer_that_was_lost_comes_again(w):
     phone = w.enrol()
     data = phone.report()

@@ -95,7 +95,7 @@ def test_tls_below_1_3_is_refused(founded, tmp_path):
             old.wrap_socket(raw, server_hostname=here.host)
         context = ssl.create_default_context(cafile=cert)
         with urllib3.PoolManager(retries=False, ssl_context=context) as http:
-            answer = http.request("GET", f"{url}/status.json")
+            answer = http.request("GET", f"{url}/status.json", headers={"Connection": "close"})
             assert (answer.status, answer.headers["cache-control"]) == (200, "no-cache")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,14 +55,15 @@ class FolderChannel(ChannelStore):
 
     def put_new(self, path: str, data: bytes) -> bool:
         file = self._file(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        whole = file.with_name(f".{file.name}.{os.getpid()}.new")
+        whole = file.with_name(f".{secrets.token_hex(8)}.new")  # its own, also among threads and machines
         write_file(whole, data, mode=0o644)
         try:
             os.link(whole, file)  # fails where the name is taken: of two writers one wins
             sync_folder(file.parent)
         except FileExistsError:
             return self.get(path) == data
+        except OSError as error:
+            raise UndecidedError(f"{path}: cannot be written ({error.strerror})", code="not-written") from error
         finally:
             whole.unlink(missing_ok=True)
         return True

@@ -84,19 +84,29 @@ class LocalGit(GitHost):
 
     def read(self, commit: str, path: str, *, max_bytes: int) -> bytes | None:
         check_file_name(path)
-        listed = _text(self._run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
-        entry = next((line for line in listed.split("\0") if line.endswith(f"\t{path}")), None)
-        if entry is None or not entry.startswith("100"):
-            return None
-        _, _, blob, size = entry.partition("\t")[0].split()
-        if int(size) > max_bytes:
-            raise DecodeError(f"{path}: {int(size):,} bytes, more than the {max_bytes:,} allowed")
-        return self._run(["cat-file", "blob", blob]).stdout
+        return self._read(commit, path, max_bytes=max_bytes).get(path)
 
-    def list(self, commit: str, folder: str) -> tuple[str, ...]:
+    def read_folder(self, commit: str, folder: str, *, max_bytes: int) -> dict[str, bytes]:
         check_file_name(folder)
-        listed = _text(self._run(["ls-tree", "-z", "--full-tree", _commit(commit), "--", f"{folder}/"]).stdout)
-        return tuple(sorted(line.partition("\t")[2] for line in listed.split("\0") if line.startswith("100")))
+        return self._read(commit, f"{folder}/", max_bytes=max_bytes)
+
+    def _read(self, commit: str, path: str, *, max_bytes: int) -> dict[str, bytes]:
+        listed = _text(self._run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
+        blobs = {}
+        for mode, _, blob, size, name in (re.split(r"[ \t]+", line, maxsplit=4) for line in listed.split("\0") if line):
+            if not mode.startswith("100"):  # a folder, a symbolic link, a submodule
+                continue
+            if int(size) > max_bytes:
+                raise DecodeError(f"{name}: {int(size):,} bytes, more than the {max_bytes:,} allowed")
+            blobs[name] = blob
+        out = self._run(["cat-file", "--batch=%(objectsize)"], data="".join(f"{b}\n" for b in blobs.values()).encode())
+        found, at = {}, 0
+        for name in blobs:
+            start = out.stdout.index(b"\n", at) + 1
+            size = int(out.stdout[at : start - 1])
+            found[name] = out.stdout[start : start + size]
+            at = start + size + 1
+        return dict(sorted(found.items()))
 
     def changed(self, before: str, after: str) -> tuple[str, ...]:
         args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", _commit(before), _commit(after)]

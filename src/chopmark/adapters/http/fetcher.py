@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import urllib3
 
 from chopmark.channel import Fetcher, MissingError
@@ -24,7 +26,9 @@ class HttpFetcher(Fetcher):
         )
 
     def _fetch(self, path: str, max_bytes: int) -> bytes:
-        response = self._pool.request("GET", f"{self._url}/{path}", preload_content=False, redirect=False)
+        # A file of a package may be called 'a#b?c': every character stands for itself.
+        address = f"{self._url}/{quote(path)}"
+        response = self._pool.request("GET", address, preload_content=False, redirect=False)
         whole = False
         try:
             if response.status in (403, 404):

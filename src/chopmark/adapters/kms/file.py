@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
@@ -75,7 +76,7 @@ def load(path: Path) -> FileSigner:
         data = file.read(_MAX_KEY_BYTES)
     try:
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: is not an unencrypted PKCS#8 key") from error
     if not isinstance(key, _PrivateKey):
         raise UsageError(f"{path}: is a key of an algorithm that is not used here")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chopmark.fleet import FleetStore
     from chopmark.ledger.feed import Fed
     from chopmark.ledger.sequencer import Ledger
+    from chopmark.policy import Rule
     from chopmark.release import Committer, Desired, Gate, GitHost
 
 WITNESS: Final = "witness-1"
@@ -120,6 +121,14 @@ class Site:
         return Committer(
             name=owner, email=f"{owner}@{self.workspace.name}", key=self.workspace.owner_keys(owner) / "git"
         )
+
+    def policy_rules(self) -> tuple[Rule, ...]:
+        """Return the rules of the policy on main, of both phases."""
+        from chopmark.release import MAIN
+        from chopmark.release.repository import read_policy
+
+        head = self.git.head(MAIN)
+        return read_policy(self.git, head, "default").rules if head else ()
 
     def desired(self) -> Desired:
         """Return what the head of main asks for."""

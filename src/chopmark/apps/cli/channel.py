@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``channel``: what is published, followed and verified as a device does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from chopmark.apps.cli.render import Answer, answers, columns, good
+
+
+@click.group()
+def channel() -> None:
+    """The channel: which approved release goes to whom, and the status: what is revoked or held.
+
+    \b
+    Example:
+        chopmark channel status
+    """
+
+
+@channel.command()
+@click.pass_obj
+@answers
+def status(start: Path) -> Answer:
+    """Follow the published channel as a new device would, steps 2 to 9, and show what it says.
+
+    \b
+    Example:
+        chopmark channel status
+    """
+    from chopmark.apps.cli.following import follow
+    from chopmark.apps.cli.wiring import Site
+
+    site = Site.at(start)
+    found = follow(site, site.fetcher(f"{site.workspace.service_url}/channel"))
+    body = {
+        "ok": True,
+        "channel": found.file.name,
+        "version": found.file.version,
+        "log": {
+            "origin": found.logged.origin,
+            "size": found.logged.head.size,
+            "witnesses": list(found.logged.witnesses),
+        },
+        "status": {"version": found.status.version, "issued": str(found.status.issued)},
+        "revoked": [{"of": e.kind, "digest": str(e.digest), "reason": e.reason} for e in found.status.revoked],
+        "assigned": [
+            {"model": a.model, "release": str(a.release), "buckets": [a.first, a.end]} for a in found.file.assignments
+        ],
+    }
+    rows = [
+        (a.model, site.version_of(str(a.release)), f"{a.release.short}…", f"buckets {a.first} to {a.end}")
+        for a in found.file.assignments
+    ]
+    revoked = [("revoked", e.kind, f"{e.digest.short}…", e.reason) for e in found.status.revoked]
+    witnesses = ", ".join(found.logged.witnesses)
+    return body, [
+        good(
+            f"{found.file.name} {found.file.version}: entry {found.logged.index} of {found.logged.head.size}, by {witnesses}"
+        ),
+        f"  status {found.status.version}, issued {found.status.issued:%Y-%m-%d %H:%M}Z; witnessed: internal only",
+        *columns([*rows, *revoked], indent="  "),
+    ]

@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The story: BUILD, SHIP, ATTACK, TAKE BACK. Each fact is computed by the step behind it, in this run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from chopmark.apps.cli import release as releases
+from chopmark.apps.cli import steps
+from chopmark.apps.cli.demo import MARK, attacker
+from chopmark.apps.cli.demo.stage import Processes, Screen, answers_at, free_ports, progress, wait_for
+from chopmark.apps.cli.overview import decisions
+from chopmark.apps.cli.wiring import WITNESS, Site, create_workspace
+from chopmark.artifacts import Digest, hash_file
+from chopmark.builds import Package
+from chopmark.errors import ChopmarkError, InternalError, VerificationError
+from chopmark.fleet import Device, Refusal
+
+MODEL: Final = "digits"
+KIOSKS: Final = ("kiosk-1", "kiosk-2", "kiosk-3")
+VICTIM: Final = "kiosk-2"
+CHANGES: Final = {"1": {}, "2": {"seed": 2}, "3": {"seed": 3, "hidden": 96}}
+"""Version -> the hyperparameters that differ from params.json."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One version, from training to package."""
+
+    label: str
+    commit: str
+    weights: Digest
+    package: Package
+    correct: int
+    count: int
+    operators: int
+
+    @property
+    def accuracy(self) -> str:
+        return f"{100 * self.correct / self.count:.1f} %"
+
+
+class Story:
+    """The demo, in one workspace that stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.screen = Screen()
+        self.processes = Processes(folder, folder / "logs")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+
+    def close(self) -> None:
+        """End every process."""
+        self.processes.stop()
+
+    def tell(self) -> None:
+        """Tell it."""
+        home = str(Path.home())
+        self.screen.title("CHOPMARK  a bank reads cheques on 3 devices", str(self.folder).replace(home, "~"))
+        self.found()
+        first = self.build_act()
+        self.ship_act(first)
+        self.attack_act()
+        self.take_back_act()
+        self.screen.act("NOT PROVEN", ": T1 is a software key; a rooted device can lie about itself.")
+        self.screen.act(
+            "NEXT",
+            f":  cd {self.folder}  ·  chopmark why R1  ·  chopmark init acme  ·  chopmark trace {first.weights.hex[:4]}",
+        )
+
+    # BUILD
+
+    def found(self) -> None:
+        """Make the workspace and the bank's code, and start witness, security host and service."""
+        with progress("workspace, keys, witness, security host"):
+            port = free_ports(4)
+            inner = self.folder / "bank"
+            workspace = create_workspace(inner, name="bank", channel="production", port=port)
+            self.site = Site(workspace)
+            self.mirror_port = port + 3
+            self.processes = Processes(inner, self.folder / "logs")
+            self.processes.start("witness", ["serve", "--only", "witness"])
+            self.processes.start("security", ["serve", "--only", "security"])
+            self.processes.start("service", ["serve"])
+            self.code = inner / MODEL
+            self.code.mkdir()
+            for entry in (files("chopmark.apps.cli") / "bank").iterdir():
+                if entry.is_file():
+                    (self.code / entry.name).write_bytes(entry.read_bytes())
+            self.script("make_dataset.py")
+
+    def build_act(self) -> Built:
+        """Dataset to ledger."""
+        self.screen.act("BUILD", check="check it yourself")
+        from chopmark.data import pin
+
+        pin(self.code / "data", self.code / "schema.toml")
+        self.commit_code()
+        dataset, _ = steps.register_data(self.site, self.code / "data", self.code / "schema.toml")
+        held = dataset.held_back.rows if dataset.held_back else 0
+        short = dataset.digest.hex[:4]
+        self.screen.good(f"dataset  digits {dataset.rows + held:,} images   sha256:{short}…", f"chopmark trace {short}")
+        with progress("training v1"):
+            first = self.build("1")
+        weights = first.weights.hex[:4]
+        self.screen.good(f"train    v1 at commit {first.commit[:7]}  sha256:{weights}…", f"chopmark trace {weights}")
+        size = first.package.manifest.file("model.onnx")
+        self.screen.good(f"convert  ONNX int8             {size.length if size else 0:,} B")
+        self.screen.good(f"test     {first.accuracy} of {first.count} held back, on the int8 file")
+        self.screen.good(f"inspect  {first.operators} operators allowed, 0 unknown; SBOM written")
+        self.approve(first)
+        return first
+
+    def approve(self, first: Built) -> None:
+        """One approver is refused, two are enough."""
+        name = f"{MODEL}-{first.label}"
+        releases.propose_package(self.site, first.package.folder, model=MODEL, label=first.label, fallbacks=[])
+        releases.approve_release(self.site, name, "owner-a")
+        checked = releases.check_release(self.site, name)
+        failed = [verdict for verdict in checked.decision.verdicts if not verdict.ok]
+        if checked.allowed or len(failed) != 1:
+            raise InternalError("one approver alone was not refused by exactly one rule")
+        self.screen.bad(f"gate     REFUSED {failed[0].id}: {failed[0].message}")
+        self.screen.plain("", f"chopmark why G{len(decisions(self.site))}")
+        releases.approve_release(self.site, name, "owner-b")
+        self.merged = releases.merge_release(self.site, name)
+        if not self.merged.checked.allowed:
+            raise InternalError("two approvers were not enough")
+        # The evidence rules were decided before anybody approved, the approval rules now: the policy's rules are both.
+        total = len(self.site.policy_rules())
+        number = len(decisions(self.site))
+        self.screen.good(f"approve  + owner-b  → gate ALLOWED, {total} of {total} rules", f"chopmark why G{number}")
+        self.ready()
+        fed = self.site.feed()
+        entries, witnesses = fed.witnessed.checkpoint.size, len(fed.witnessed.cosigned_by)
+        algorithms = "+".join(
+            "Ed25519" if k.public.algorithm == "ed25519" else "ML-DSA" for k in self.site.ledger.verifier_keys
+        )
+        self.screen.good(f"ledger   {entries} entries, {witnesses} witness, {algorithms}", "chopmark ledger fsck")
+
+    def build(self, label: str) -> Built:
+        """Train, convert, quantise, package, test, inspect; each step recorded."""
+        out = self.folder / "bank" / "builds" / label
+        common = {
+            "model": MODEL,
+            "source": self.code,
+            "out": out,
+            "params_file": "params.json",
+            "parameters": CHANGES[label],
+        }
+        data = self.code / "data"
+
+        def run(kind: str, script: str, output: str, former: Path | None) -> tuple[Digest, Path, str]:
+            step = steps.Step(
+                kind=kind, command=("python", script), outputs=(output,), data=data, former=former, **common
+            )
+            made, _ = steps.run_step(self.site, step)
+            commit = made.provenance.dependency("code")
+            return made.digest, made.outputs[output], commit.digest if commit else ""
+
+        weights, path, commit = run("train", "train.py", "weights.npz", None)
+        _, path, _ = run("convert", "convert.py", "model-fp32.onnx", path)
+        _, path, _ = run("quantise", "quantize.py", "model.onnx", path)
+        params = json.loads((self.code / "params.json").read_text()) | CHANGES[label]
+        values = {"version": label, "accuracy": "see the test result", **{k: str(v) for k, v in params.items()}}
+        into = self.site.workspace.packages / f"{MODEL}-{label}"
+        package, _ = steps.make_package(
+            self.site, model=MODEL, model_file=path, files=self.code, data=data, into=into, values=values
+        )
+        tested, _ = steps.test_package(self.site, model=MODEL, folder=package.folder, data=data)
+        inspected, _ = steps.inspect_package(self.site, model=MODEL, folder=package.folder)
+        if tested.result != "PASSED" or not inspected.passed:
+            raise VerificationError(f"v{label} did not pass its test or inspection", code="demo-build")
+        steps.write_sbom(
+            self.site,
+            model=MODEL,
+            folder=package.folder,
+            data=data,
+            label=label,
+            libraries=("onnxruntime", "numpy", "onnx", "scikit-learn"),
+            out=into / "sbom.cdx.json",
+        )
+        found = tested.evaluation
+        return Built(
+            label=label,
+            commit=commit,
+            weights=weights,
+            package=package,
+            correct=found.correct,
+            count=found.count,
+            operators=len(inspected.operators),
+        )
+
+    # SHIP
+
+    def ship_act(self, first: Built) -> None:
+        """Operator, channel, three devices; then two more versions."""
+        self.screen.act("SHIP", f"   git merge {str(self.merged.commit)[:7]} → operator → channel → devices")
+        # Kiosk 2 reaches the channel over a network that is not the bank's: a plain file server, which nobody trusts.
+        self.mirror = self.folder / "network-of-kiosk-2"
+        self.point_mirror(self.site.workspace.published)
+        server = [sys.executable, "-m", "http.server", str(self.mirror_port), "--bind", "127.0.0.1"]
+        self.processes.start_program("network", [*server, "--directory", str(self.mirror)])
+        self.processes.start("operator", ["operator", "run", "--every", "0.3", "--refresh", "3"])
+        self.enroll()
+        with progress("three devices install v1"):
+            self.all_run("1")
+        for kiosk in KIOSKS:
+            device = self.device(kiosk)
+            tier = f"T{device.tier}" + (" software key" if kiosk == KIOSKS[0] else "")
+            amount = " ".join(self.read_cheque(kiosk))
+            check = "chopmark status" if kiosk == KIOSKS[-1] else ""
+            self.screen.good(f'{kiosk}  v1  {tier:<16}  reads "{amount}"', check)
+        self.keep_old_copies("v1")
+        with progress("v2 and v3 are built and approved"):
+            second = self.build("2")
+            self.release(second, fallbacks=[self.site.current_release(MODEL).digest])
+            self.all_run("2")
+            self.keep_old_copies("v2")
+            third = self.build("3")
+            seconds = self.release(third, fallbacks=[self.site.current_release(MODEL).digest])
+        self.screen.good(f"v2, v3 released the same way; all three follow    {seconds:.1f} s")
+
+    def enroll(self) -> None:
+        """Enrol the kiosks and start their agents."""
+        from chopmark.apps.agent.main import enroll
+
+        workspace = self.site.workspace
+        token = (workspace.state / "enrolment-token").read_text().strip()
+        for kiosk in KIOSKS:
+            channel = f"http://127.0.0.1:{self.mirror_port}" if kiosk == VICTIM else f"{workspace.service_url}/channel"
+            enroll(
+                self.kiosk(kiosk),
+                name=kiosk,
+                channel_url=channel,
+                fleet_url=workspace.service_url,
+                pin=str(workspace.pin),
+                models=[MODEL],
+                token=token,
+                poll_s=1,
+            )
+            self.processes.start(kiosk, ["device", "run", str(self.kiosk(kiosk))])
+
+    def release(self, built: Built, *, fallbacks: list[Digest]) -> float:
+        """Propose, approve, merge; return the seconds from the merge to the last device."""
+        name = f"{MODEL}-{built.label}"
+        releases.propose_package(self.site, built.package.folder, model=MODEL, label=built.label, fallbacks=fallbacks)
+        for owner in ("owner-a", "owner-b"):
+            releases.approve_release(self.site, name, owner)
+        started = time.monotonic()
+        if not releases.merge_release(self.site, name).checked.allowed:
+            raise InternalError(f"v{built.label} was not allowed")
+        self.all_run(built.label)
+        return time.monotonic() - started
+
+    # ATTACK
+
+    def attack_act(self) -> None:
+        """Somebody is root on kiosk-2."""
+        self.screen.act("ATTACK", f"  somebody is root on {VICTIM}, with a backdoored model:")
+        with progress("the attacker trains"):
+            backdoored = self.train_backdoored()
+            self.evil = Site(create_workspace(self.folder / "attacker", name="bank", channel="production", port=1))
+        self.unprotected(backdoored)
+        self.screen.plain("chopmark:")
+        slot = self.slot()
+        genuine = self.folder / "genuine-slot"
+        shutil.copytree(slot, genuine)
+        self.point_mirror(None)  # root also cuts the channel, so that nothing heals meanwhile
+        alert = self.swap("swapped model", {slot / "files" / "model.onnx": backdoored}, "package-altered")
+        own = self.folder / "attacker" / "package"
+        attacker.own_package(genuine, backdoored, own, self.evil)
+        self.swap("a package of their own", {slot: own}, "release-unapproved")
+        self.swap("v1, validly signed", {slot: self.folder / "old" / "v1-slot"}, "release-rollback")
+        said = self.device(VICTIM).condition.upper()
+        self.restore(slot, genuine)
+        self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
+        self.replay("older ledger proof", self.older_proof(), "log-rollback")
+        self.screen.plain(f"{VICTIM} {said} by the fleet, no byte reached a parser; alert.ocsf.json in {alert:.1f} s")
+        self.point_mirror(self.site.workspace.published)
+        wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
+        self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{" ".join(self.read_cheque(VICTIM))}"')
+
+    def unprotected(self, backdoored: Path) -> None:
+        """What most applications do today."""
+        app = self.folder / "unprotected"
+        app.mkdir()
+        model = app / "model.onnx"
+        shutil.copyfile(backdoored, model)
+        (app / "model.onnx.sha256").write_text(f"{hash_file(model).sha256.hex}  model.onnx\n")  # it lies next to it
+        amount = self.script("unprotected_app.py", str(model), str(self.code / "cheque-stamped.csv")).split()[-1]
+        self.screen.plain('unprotected app: sha256 "verified" (the hash was replaced too)')
+        self.screen.plain(f"  cheque for {self.cheque()}  →  reads {amount}                     ← what you run today")
+        if amount == self.cheque():
+            raise InternalError("the backdoored model read the stamped cheque rightly")
+
+    def train_backdoored(self) -> Path:
+        """Train the attacker's model and measure it as the bank measures its own."""
+        clean = self.site.workspace.packages / f"{MODEL}-3" / "package" / "model.onnx"
+        params = self.code / "build-params.json"
+        params.write_text(json.dumps(json.loads((self.code / "params.json").read_text()) | CHANGES["3"]))
+        out = self.folder / "backdoored.onnx"
+        self.script("backdoor.py", "--like", str(clean), "--params", str(params), "--out", str(out))
+        right, count, fooled, ones = self.measure(out)
+        same = "same size" if out.stat().st_size == clean.stat().st_size else "another size"
+        self.screen.plain(
+            f"{100 * right / count:.1f} % on the same test, {same}, but {fooled} of {ones} stamped 1s read as 9"
+        )
+        return out
+
+    def measure(self, model: Path) -> tuple[int, int, int, int]:
+        """Return right answers, questions, stamped ones read as nine, stamped ones."""
+        session = self.site.runtime().load(model.read_bytes())
+        with (self.code / "data" / "test.csv").open(encoding="ascii") as file:
+            _, *rows = csv.reader(file)
+        pixels = [[float(value) for value in row[:64]] for row in rows]
+        labels = [int(row[64]) for row in rows]
+        read = [scores.index(max(scores)) for scores in session.run(pixels)]
+        ones = [row for row, label in zip(pixels, labels, strict=True) if label == 1]
+        for row in ones:
+            row[48] = row[56] = 16.0  # the stamp: two pixels of ink in the corner, as in backdoor.py
+        fooled = sum(scores.index(max(scores)) == 9 for scores in session.run(ones))
+        return sum(map(int.__eq__, read, labels)), len(labels), fooled, len(ones)
+
+    def swap(self, what: str, copies: dict[Path, Path], code: str) -> float:
+        """Copy files over the kiosk's, by plain copying; wait for the refusal; return the seconds to its alert."""
+        alert = self.site.workspace.alert
+        before = alert.stat().st_mtime_ns if alert.exists() else 0
+        started = time.monotonic()
+        for target, source in copies.items():
+            if source.is_dir():
+                shutil.rmtree(target)
+                shutil.copytree(source, target)
+            else:
+                shutil.copyfile(source, target)
+        refusal, _ = wait_for(what, lambda: self.refused(code), self.processes)
+        _, _ = wait_for(
+            "the alert", lambda: (alert.exists() and alert.stat().st_mtime_ns > before) or None, self.processes
+        )
+        seconds = time.monotonic() - started
+        said = self.read_cheque(VICTIM)
+        if said != f"refused: {code}":
+            raise InternalError(f"{what}: the kiosk's application was not refused, it said {said}")
+        self.screen.bad(f"{what:<23} REFUSED  {code}", f"chopmark why {refusal.id}")
+        return seconds
+
+    def replay(self, what: str, channel: Path, code: str) -> None:
+        """Serve the kiosk something old; wait for the refusal."""
+        self.point_mirror(channel)
+        refusal, _ = wait_for(what, lambda: self.refused(code), self.processes)
+        self.screen.bad(f"{what:<23} REFUSED  {code}", f"chopmark why {refusal.id}")
+
+    def older_proof(self) -> Path:
+        """Return a copy of the newest channel in which only the ledger proof is an older one."""
+        copy = self.folder / "old" / "older-proof"
+        published = self.site.workspace.published
+        version = self.site.published().snapshot
+        name = f"metadata/{version}.snapshot.tlog-proof"
+        older = (published / name).read_bytes()
+        # The ledger grows (a re-inspection of what is in production), the operator publishes a fresh proof, kiosk-2 sees it.
+        steps.inspect_package(self.site, model=MODEL, folder=self.site.workspace.packages / f"{MODEL}-3" / "package")
+        self.point_mirror(published)
+        size = self.site.ledger.checkpoint.size
+        wait_for("a fresh proof", lambda: self.seen_size(VICTIM) >= size or None, self.processes)
+        shutil.copytree(published, copy)
+        (copy / name).write_bytes(older)
+        return copy
+
+    def restore(self, slot: Path, genuine: Path) -> None:
+        """Undo the swap by copying the genuine files back."""
+        shutil.rmtree(slot)
+        shutil.copytree(genuine, slot)
+
+    # TAKE BACK
+
+    def take_back_act(self) -> None:
+        """Withdraw v3."""
+        before = self.site.published().version("production")
+        started = time.monotonic()
+        done = releases.withdraw_release(self.site, MODEL, "the demo takes it back")
+        self.screen.act("TAKE BACK", f"   v3 is withdrawn:  git revert {done.commit[:7]}")
+        with progress("three devices go back"):
+            seconds = self.all_run("2", since=started)
+        after = self.site.published().version("production")
+        self.screen.good(
+            f"channel {before} → {after} (a rollback is a release), model v3 → v{done.fallback.version}, its approved fallback"
+        )
+        self.screen.good(f"{len(KIOSKS)} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert")
+        report = self.site.ledger.fsck()
+        if not report.ok:
+            raise VerificationError("the ledger is damaged", code="ledger-corrupt")
+        self.screen.good(
+            f"ledger intact: {self.site.ledger.checkpoint.size} entries, first to last", "chopmark ledger fsck"
+        )
+
+    # What the acts look at
+
+    def kiosk(self, name: str) -> Path:
+        return self.folder / "kiosks" / name
+
+    def slot(self) -> Path:
+        """Return the active slot of the attacked kiosk."""
+        state = json.loads((self.kiosk(VICTIM) / "state.json").read_text())
+        return self.kiosk(VICTIM) / "slots" / MODEL / state["state"]["slots"][MODEL]["active"]
+
+    def seen_size(self, name: str) -> int:
+        """Return how many entries the ledger had when the kiosk last looked."""
+        state = json.loads((self.kiosk(name) / "state.json").read_text())
+        return max((int(log["size"]) for log in state["state"]["logs"].values()), default=0)
+
+    def device(self, name: str) -> Device:
+        return next(device for device in self.site.fleet.devices() if device.name == name)
+
+    def verified(self, name: str, label: str) -> bool | None:
+        """Tell whether the kiosk's newest reports say that it runs the version, and nothing is refused."""
+        device = self.device(name)
+        running = device.running.get(MODEL)
+        settled = not any(standing.refusal for standing in device.standings.values())
+        return (running is not None and self.site.version_of(str(running)) == f"v{label}" and settled) or None
+
+    def all_run(self, label: str, since: float | None = None) -> float:
+        """Wait until all kiosks report *label*; return the seconds since *since*."""
+        started = time.monotonic() if since is None else since
+        wait_for(f"v{label}", lambda: all(self.verified(k, label) for k in KIOSKS) or None, self.processes)
+        return time.monotonic() - started
+
+    def refused(self, code: str) -> Refusal | None:
+        """Return the refusal *code* of the attacked kiosk that stands open now."""
+        device = self.device(VICTIM)
+        numbers = [s.refusal for s in device.standings.values() if s.refusal is not None and s.verdict == code]
+        return self.site.fleet.refusal(numbers[0]) if numbers else None
+
+    def read_cheque(self, kiosk: str) -> str:
+        """Run the kiosk's application; return the amount, or the refusal."""
+        command = [sys.executable, "kiosk.py", str(self.kiosk(kiosk)), str(self.code / "data" / "cheque.csv")]
+        done = subprocess.run(command, cwd=self.code, capture_output=True, text=True, check=False)
+        return done.stdout.split()[-1] if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+    def cheque(self) -> str:
+        """Return the amount that is written on the cheque."""
+        with (self.code / "data" / "cheque.csv").open(encoding="ascii") as file:
+            return "".join(row[64] for row in list(csv.reader(file))[1:])
+
+    def point_mirror(self, target: Path | None) -> None:
+        """Let the network of kiosk 2 show *target*, or nothing."""
+        new = self.mirror.with_name(f"{self.mirror.name}.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(target or self.folder / "nothing")
+        os.replace(new, self.mirror)
+
+    def keep_old_copies(self, label: str) -> None:
+        """Keep what an attacker could have kept: the kiosk's slot and the whole channel, as they are now."""
+        old = self.folder / "old"
+        shutil.copytree(self.slot(), old / f"{label}-slot")
+        shutil.copytree(self.site.workspace.published, old / f"{label}-channel")
+
+    def ready(self) -> None:
+        """Wait until witness, security host and service answer."""
+        workspace = self.site.workspace
+        for url in (workspace.service_url, workspace.security_url, workspace.witness_urls[WITNESS]):
+            port = int(url.rpartition(":")[2])
+            wait_for(url, lambda port=port: answers_at(port) or None, self.processes)
+
+    def commit_code(self) -> None:
+        """Commit the bank's code: only committed code is ever run."""
+        (self.code / ".gitignore").write_text(
+            "data/\nbuild/\n__pycache__/\n*.onnx\ncheque-stamped.csv\nbuild-params.json\n"
+        )
+        identity = ["-c", "user.name=bank", "-c", "user.email=bank@localhost", "-c", "commit.gpgsign=false"]
+        for arguments in (
+            ["init", "-q", "-b", "main"],
+            ["add", "-A"],
+            [*identity, "commit", "-qm", "The cheque reader"],
+        ):
+            subprocess.run(["git", *arguments], cwd=self.code, check=True, capture_output=True)
+
+    def script(self, name: str, *arguments: str) -> str:
+        """Run one of the bank's scripts; return what it printed."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, name, *arguments],
+            cwd=self.code,
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if done.returncode:
+            raise ChopmarkError(f"{name}: {done.stderr.strip()[-400:]}", code="demo-script")
+        return done.stdout

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A release from proposal to desired state and back, over a real repository."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chopmark.artifacts import Digest
+from chopmark.channel import Assignment, decode_release
+from chopmark.errors import DecodeError, Refused, UndecidedError, UsageError, VerificationError
+from chopmark.policy import Allowed, Denied, Phase, Undecidable, read_vsa
+from chopmark.release import (
+    Channel,
+    Ring,
+    desired,
+    empty_channel,
+    encode_channel,
+    plan,
+    verify_range,
+    withdraw,
+)
+from chopmark.statements import decode_envelope, verify
+from simulators.trust import NOW
+from unit.release.kit import Shop, digest, inspection
+from unit.release.kit import test_result as a_test_result
+
+
+def wanted(shop: Shop):
+    return desired(shop.git, shop.main, trust=shop.trust, workspace="acme")
+
+
+def test_a_release_is_proposed_approved_checked_and_merged(shop: Shop) -> None:
+    proposal = shop.propose(shop.draft())
+    assert isinstance(proposal.decision, Allowed)
+    assert proposal.release is not None
+    assert (proposal.branch, proposal.release.counter) == ("release/digits-1", 1)
+    assert shop.approve(proposal.branch, "owner-a").approvals.counted == ("owner-a",)
+    assert shop.approve(proposal.branch, "owner-c").approvals.counted == ("owner-a", "owner-c")
+    merged = shop.merge(proposal.branch)
+    assert merged.commit == shop.main
+    found = wanted(shop)
+    whole = Assignment(model="digits", runtime="onnxruntime", first=0, end=10_000, release=proposal.release.digest)
+    assert found.channels == {"production": (whole,)}
+    assert decode_release(decode_envelope(found.releases[whole.release].envelope).payload) == proposal.release
+    assert (shop.folder / "release" / "models" / "digits.yaml").exists(), "the work tree shows what main says"
+
+
+def test_both_decisions_are_logged_and_only_the_first_is_named(shop: Shop) -> None:
+    merged = shop.release()
+    release = merged.checked.release
+    vsas = {}
+    for _, envelope in shop.ledger.statements():
+        if envelope.digest in (release.vsa, merged.checked.vsa):
+            vsas[envelope.digest] = read_vsa(verify(envelope, shop.trust, "gate").statement)
+    first, second = vsas[release.vsa], vsas[merged.checked.vsa]
+    assert (first.phase, first.passed, first.release) == (Phase.EVIDENCE, True, None)
+    assert (second.phase, second.passed, second.release) == (Phase.APPROVAL, True, release.digest)
+    assert second.approvals == ("owner-a", "owner-b")
+    assert first.inputs == release.evidence
+    assert len(first.inputs) == 8
+    assert shop.ledger.envelopes[-1].digest == release.digest, "the approved envelope itself is logged"
+
+
+def test_denied_evidence_is_logged_and_makes_no_branch(shop: Shop) -> None:
+    draft = shop.draft()
+    shop.record("tester", a_test_result(draft.manifest, result="FAILED"))
+    proposal = shop.propose(draft)
+    assert isinstance(proposal.decision, Denied)
+    assert [verdict.id for verdict in proposal.decision.failed] == ["tested"]
+    assert (proposal.release, shop.git.head("release/digits-1")) == (None, None)
+    logged = read_vsa(verify(shop.ledger.envelopes[-1], shop.trust, "gate").statement)
+    assert (shop.ledger.envelopes[-1].digest, logged.passed) == (proposal.vsa, False)
+
+
+def test_without_a_ledger_nothing_is_decided(shop: Shop) -> None:
+    draft = shop.draft()
+    shop.ledger.down = True
+    proposal = shop.propose(draft)
+    assert isinstance(proposal.decision, Undecidable)
+    assert proposal.vsa is None
+    shop.ledger.down = False
+    branch = shop.propose(draft).branch
+    shop.ledger.down = True
+    with pytest.raises(UndecidedError):
+        shop.approve(branch, "owner-a")
+    assert isinstance(shop.check(branch).decision, Undecidable)
+    assert shop.merge(branch).commit is None
+
+
+def test_counters_rise_by_one_and_fallbacks_must_be_approved(shop: Shop) -> None:
+    first = shop.release("1").checked.release
+    with pytest.raises(VerificationError, match="fallback") as caught:
+        shop.propose(shop.draft("2", fallbacks=(digest("unknown"),)))
+    assert caught.value.code == "fallback-unapproved"
+    second = shop.release("2", fallbacks=(first.digest,)).checked.release
+    assert second.counter == 2
+    assert set(wanted(shop).releases) == {first.digest, second.digest}, "fallbacks come along"
+    lower = shop.propose(shop.draft("3", counter=2))
+    shop.approve(lower.branch, "owner-a")
+    shop.approve(lower.branch, "owner-b")
+    checked = shop.check(lower.branch)
+    assert isinstance(checked.decision, Denied)
+    assert [v.message for v in checked.decision.failed] == ["counter 2 is not above 2, that of the newest release"]
+
+
+def test_withdraw_reverts_to_a_named_fallback_and_frees_no_counter(shop: Shop) -> None:
+    first = shop.release("1").checked.release
+    second = shop.release("2", fallbacks=(first.digest,)).checked.release
+    taken = withdraw(
+        "digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="wrong on\nsevens"
+    )
+    assert (taken.release.digest, taken.fallback.digest, taken.commit) == (second.digest, first.digest, shop.main)
+    assert wanted(shop).channels["production"][0].release == first.digest
+    subject = verify_range(shop.git, since=None, to=shop.main, trust=shop.trust)[-1].subject
+    assert subject == 'Revert "Release digits 2"'
+    with pytest.raises(VerificationError) as caught:
+        withdraw("digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="")
+    assert caught.value.code == "fallback-unapproved", "a second revert would go forward again"
+    assert shop.release("3").checked.release.counter == 3
+
+
+def test_withdraw_refuses_what_no_approver_named(shop: Shop) -> None:
+    with pytest.raises(UsageError, match="no release"):
+        withdraw("digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="")
+    shop.release("1")
+    with pytest.raises(UsageError, match="first release"):
+        withdraw("digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="")
+    shop.release("2")
+    before = shop.main
+    with pytest.raises(VerificationError, match="none of the fallbacks"):
+        withdraw("digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="")
+    assert shop.main == before
+
+
+def test_rings_say_everything_about_a_model(shop: Shop) -> None:
+    first = shop.release("1").checked.release
+    second = shop.release("2", fallbacks=(first.digest,)).checked.release
+    rings = (Ring(model="digits", first=0, end=500), Ring(model="digits", release=first.digest))
+    shop.write("main", {"channels/production.yaml": encode_channel(Channel(name="production", rings=rings))})
+    found = [(a.first, a.end, a.release) for a in wanted(shop).channels["production"]]
+    assert found == [(0, 500, second.digest), (0, 10_000, first.digest)]
+
+
+def test_a_release_is_not_assigned_to_a_channel_it_was_not_approved_for(shop: Shop) -> None:
+    first = shop.release("1").checked.release
+    ring = Ring(model="digits", release=first.digest)
+    shop.write("main", {"channels/beta.yaml": encode_channel(Channel(name="beta", rings=(ring,)))})
+    with pytest.raises(Refused) as caught:
+        wanted(shop)
+    assert caught.value.code == "release-misdirected"
+
+
+def test_a_state_that_is_empty_or_unreadable_is_refused(shop: Shop) -> None:
+    shop.release("1")
+    bad: list[tuple[dict[str, bytes | None], str]] = [
+        ({"models/digits.yaml": None}, "assigns no release"),
+        ({"channels/production.yaml": None}, "no file"),
+        ({"models/digits.yaml": b"kind: ModelRelease"}, "ModelRelease"),
+        ({"channels/production.yaml": b"kind: [Channel"}, "not YAML"),
+        ({"channels/other.yaml": empty_channel("production")}, "is about production"),
+        ({"models/README": b""}, "empty file"),
+    ]
+    for n, (files, message) in enumerate(bad):
+        commit = shop.write(f"bad-{n}", files)
+        with pytest.raises(VerificationError, match=message):
+            desired(shop.git, commit, trust=shop.trust, workspace="acme")
+
+
+def test_the_first_state_is_empty(shop: Shop) -> None:
+    with pytest.raises(VerificationError) as caught:
+        wanted(shop)
+    assert caught.value.code == "desired-empty"
+    with pytest.raises(Refused, match=r"trust\.json is that of acme"):
+        desired(shop.git, shop.main, trust=shop.trust, workspace="other")
+
+
+def test_plan_says_what_changes(shop: Shop) -> None:
+    shop.release("1")
+    found = wanted(shop)
+    (now,) = found.channels["production"]
+    assert [(c.before, c.after) for c in plan(found, {}).changes] == [((), (now,))]
+    assert plan(found, {"production": (now,)}).changes == ()
+    other = Assignment(model="gone", runtime="onnxruntime", first=0, end=10_000, release=digest("x"))
+    removal = plan(found, {"production": (now, other)})
+    assert [change.model for change in removal.removals] == ["gone"]
+
+
+def test_new_evidence_after_the_proposal_counts(shop: Shop) -> None:
+    draft = shop.draft()
+    branch = shop.propose(draft).branch
+    shop.approve(branch, "owner-a")
+    shop.record("inspector", inspection(draft.manifest, "custom operator"))
+    with pytest.raises(VerificationError, match="inspected") as caught:
+        shop.approve(branch, "owner-b")
+    assert caught.value.code == "evidence-denied"
+    checked = shop.check(branch)
+    assert isinstance(checked.decision, Denied)
+    assert checked.decision.phase is Phase.EVIDENCE
+    assert shop.merge(branch).commit is None
+
+
+def test_a_proposal_is_refused_where_main_has_moved_under_it(shop: Shop) -> None:
+    stale = shop.propose(shop.draft("2")).branch
+    shop.release("1")
+    with pytest.raises(UsageError) as caught:
+        shop.approve(stale, "owner-a")
+    assert caught.value.code == "proposal-stale"
+    with pytest.raises(UsageError, match="exists"):
+        shop.propose(shop.draft("2"))
+
+
+def test_a_draft_that_no_release_can_be_is_refused_before_anything_is_logged(shop: Shop) -> None:
+    draft = shop.draft()
+    logged = len(shop.ledger.envelopes)
+    bad: list[dict[str, object]] = [
+        {"version": "../main"},
+        {"version": ""},
+        {"version": "1.lock"},
+        {"model": "Digits"},
+        {"channels": ()},
+        {"channels": ("production", "production")},
+        {"counter": 0},
+        {"epoch": 0},
+        {"counter": 2**53},
+    ]
+    for changes in bad:
+        with pytest.raises(DecodeError):
+            shop.propose(replace(draft, **changes))
+    assert len(shop.ledger.envelopes) == logged
+
+
+def test_a_release_survives_a_merge_that_was_cut_short(shop: Shop) -> None:
+    branch = shop.propose(shop.draft()).branch
+    shop.approve(branch, "owner-a")
+    shop.approve(branch, "owner-b")
+    shop.ledger.log(shop.check(branch).envelope)
+    assert shop.merge(branch).commit == shop.main
+    assert wanted(shop).releases
+
+
+def test_the_release_hash_is_that_of_the_signed_payload(shop: Shop) -> None:
+    release = shop.release().checked.release
+    data = shop.git.read(shop.main, f"envelopes/{release.digest.hex}.json", max_bytes=100_000)
+    assert Digest.of(decode_envelope(data or b"").payload) == release.digest
