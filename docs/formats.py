@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
+from generate import pretty
+
 from chopmark import canonical
 from chopmark.artifacts import Digest, FileEntry, Manifest, decode_manifest, selftest
 from chopmark.channel import (
@@ -76,8 +79,6 @@ from chopmark.trust import (
     decode_trust,
     encode_trust,
 )
-from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
-from generate import pretty
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 ORIGIN = "log.acme/m"

@@ -7,6 +7,7 @@
 Commands come from the tree of click commands, failures from ``errors.FAILURES``, formats from what the encoders make of
 fixed samples. Nothing here runs a command.
 """
+# ruff: noqa: PLC0415 - what cannot be imported spoils its own page, with a message, and not the others
 
 from __future__ import annotations
 

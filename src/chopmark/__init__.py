@@ -11,6 +11,7 @@ What is loaded was approved, is whole and is not revoked, or :class:`chopmark.er
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,5 @@ __all__ = ["load"]
 def __getattr__(name: str) -> object:
     """Reach the library when it is first used: importing chopmark imports nothing else."""
     if name in __all__:
-        from chopmark.apps import library  # noqa: PLC0415
-
-        return getattr(library, name)
+        return getattr(importlib.import_module("chopmark.apps.library"), name)
     raise AttributeError(f"module 'chopmark' has no attribute {name!r}")

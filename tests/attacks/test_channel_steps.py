@@ -250,7 +250,6 @@ def test_step_6_channel_mixed_the_snapshot_of_another_publication(channel, devic
 
 def test_step_6_channel_mixed_two_channel_files_of_one_version(channel, device):
     second = channel.approve(version="2", counter=2)
-    channel.shipments.pop(second.digest)
     other = channel.resign(
         "production",
         lambda signed: signed.unrecognized_fields["x-chopmark"]["assign"][0].update(release=str(second.digest)),

@@ -86,7 +86,7 @@ def test_an_old_rosy_report_sent_again_hides_nothing(client, w):
     w.say(phone, **BAD)
     again = client.post("/v1/reports", content=rosy)
     assert again.content == first.content, "the answer of then, and nothing else"
-    assert w.device(phone).condition is Condition.REFUSED
+    assert w.device(phone).condition is Condition.HELD
     assert w.device(phone).seq == 2
 
 

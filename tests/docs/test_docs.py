@@ -74,15 +74,14 @@ def calls(text: str) -> Iterator[str]:
     """Yield each call of chopmark in code: blocks, indented lines, and inline code."""
     for line in text.splitlines():
         if match := re.match(r"(?: {4,}|\$ |)(?:\.venv/bin/)?(chopmark [a-z].*)", line):
-            if line.startswith((" ", "$", "chopmark")):
-                yield match.group(1)
+            yield match.group(1)
     yield from re.findall(r"`(?:\.venv/bin/)?(chopmark [a-z][^`]*)`", text)
 
 
 def check_call(line: str, *, where: str) -> None:
     """Check that a line calls a command that exists, with options that it has."""
-    line = line.split("  ")[0]  # what stands beside it is a remark
-    words = shlex.split(line.replace("<", "'<").replace(">", ">'") if "<" in line else line, comments=True)
+    call = line.split("  ", maxsplit=1)[0]  # what stands beside it is a remark
+    words = shlex.split(call, comments=True)
     command: click.Command = cli
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
@@ -110,7 +109,9 @@ def test_commands_in_the_documents_exist(path: Path) -> None:
 def test_verbs_in_the_documents_exist(path: Path) -> None:
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     text = path.read_text(encoding="utf-8")
-    used = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^(?: {4}|\$ )make ([a-z-]+)", text, re.MULTILINE))
+    used = set(re.findall(r"`make ([a-z-]+)", text)) | set(
+        re.findall(r"^(?: {4}|\$ )make ([a-z-]+)", text, re.MULTILINE)
+    )
     assert used <= verbs, f"{relative(path)}: there is no make {', '.join(used - verbs)}"
 
 
@@ -192,6 +193,13 @@ def python_blocks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("where", "code"), python_blocks())
 def test_python_in_the_documents_runs(where: str, code: str) -> None:
     exec(compile(code, where, "exec"), {"__name__": "example"})  # noqa: S102 - our own documents
+
+
+def test_the_unprotected_app_is_the_one_that_is_attacked() -> None:
+    app = (ROOT / "src/chopmark/apps/cli/bank/unprotected_app.py").read_text(encoding="utf-8")
+    blocks = BLOCK.findall((DOCS / "guides" / "protect-an-app.md").read_text(encoding="utf-8"))
+    assert blocks[0][1] in app
+    compile(blocks[1][1], "protect-an-app.md", "exec")
 
 
 @cache

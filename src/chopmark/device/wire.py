@@ -136,7 +136,11 @@ def decode_state(data: bytes, key: bytes) -> State:
 
 
 def encode_config(config: Config) -> bytes:
-    """Return the bytes of ``device.toml``."""
+    """Return the bytes of ``device.toml``.
+
+    Raises:
+        UsageError: a member that is no Unicode text.
+    """
     members: dict[str, object] = {
         "v": 1,
         "workspace": config.workspace,
@@ -151,8 +155,12 @@ def encode_config(config: Config) -> bytes:
         "app": config.app,
         "poll_s": config.poll_s,
     }
-    # Strings, whole numbers and lists of strings are spelt alike in JSON and TOML.
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in members.items()).encode()
+    # Strings, whole numbers and lists of strings are spelt alike in JSON and TOML, but for U+007F.
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in members.items()]
+    try:
+        return "".join(lines).replace("\x7f", "\\u007f").encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("device.toml: an address or a version that is no text") from error
 
 
 def decode_config(data: bytes) -> Config:

@@ -11,7 +11,7 @@ the gossip that finds a fork.
 """
 
 from chopmark.fleet.accept import Finding, Placed, clock_finding, log_finding, place, verdict_finding
-from chopmark.fleet.desk import Enrolment, Fleet, summarise
+from chopmark.fleet.desk import Enrolment, Fleet, release_device, summarise
 from chopmark.fleet.model import FLEET_FAILURES, Condition, Device, Refusal, Standing, Summary
 from chopmark.fleet.ocsf import detection_finding
 from chopmark.fleet.ports import AlertSink, FleetStore, LedgerView
@@ -34,6 +34,7 @@ __all__ = [
     "detection_finding",
     "log_finding",
     "place",
+    "release_device",
     "summarise",
     "verdict_finding",
 ]

@@ -145,16 +145,8 @@ class Fleet:
         return answer
 
     def release(self, device: str, *, by: str) -> None:
-        """Let a held device report again: its next report starts a chain, and forks it saw are settled.
-
-        Raises:
-            UsageError: there is no such device, or nobody is named.
-        """
-        check_name(by, what="who releases it")
-        with self._store.transaction():
-            known = self._known(device)
-            standings = {key: s for key, s in known.standings.items() if key not in ("log", "chain")}
-            self._store.put_device(replace(known, held="", rejoin=True, standings=standings))
+        """Let a held device report again; see :func:`release_device`."""
+        release_device(self._store, device, by=by)
 
     def deliver_alerts(self) -> int:
         """Send the alerts that were not delivered; return how many still are not."""
@@ -304,6 +296,21 @@ class Fleet:
 
     def _nonce(self) -> str:
         return self._entropy(16).hex()
+
+
+def release_device(store: FleetStore, device: str, *, by: str) -> None:
+    """Let a held device report again: its next report starts a chain, and forks it saw are settled.
+
+    Raises:
+        UsageError: there is no such device, or nobody is named.
+    """
+    check_name(by, what="who releases it")
+    with store.transaction():
+        known = store.device(device)
+        if known is None:
+            raise UsageError(f"{device[:80]}: no such device", hint="chopmark fleet devices")
+        standings = {key: s for key, s in known.standings.items() if key not in ("log", "chain")}
+        store.put_device(replace(known, held="", rejoin=True, standings=standings))
 
 
 def summarise(store: FleetStore) -> Summary:

@@ -31,7 +31,11 @@ def failure(code: str) -> Failure:
 
 
 class Condition(StrEnum):
-    """What the fleet thinks of a device."""
+    """What the fleet thinks of a device.
+
+    ``held``: nothing it has may run: what lies in its slot was refused, until it reports that it is verified again; or two
+    devices have its key, until a person releases it. ``refused``: it was shown something untrue and runs what it had.
+    """
 
     ENROLLED = "enrolled"
     VERIFIED = "verified"
@@ -92,9 +96,10 @@ class Device:
     @property
     def condition(self) -> Condition:
         """One refused thing outweighs any number of verified ones."""
-        if self.held:
+        refused = [standing for standing in self.standings.values() if standing.refusal is not None]
+        if self.held or any(standing.topic.startswith("load/") for standing in refused):
             return Condition.HELD
-        if any(standing.refusal is not None for standing in self.standings.values()):
+        if refused:
             return Condition.REFUSED
         return Condition.VERIFIED if self.standings else Condition.ENROLLED
 

@@ -36,7 +36,7 @@ class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     channel: str
     service: _Address
     security: _Address
-    witness: dict[str, _Address]
+    witness: dict[str, _Address] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ def test_a_refusal_is_numbered_explained_and_told_once(w):
     phone = w.enrol()
     w.say(phone, **BAD)
     w.say(phone, **BAD)
-    assert w.device(phone).condition is Condition.REFUSED
+    assert w.device(phone).condition is Condition.HELD
     (refusal,) = w.store.refusals()
     assert (refusal.id, refusal.code, refusal.step, refusal.count) == ("R1", "package-altered", 14, 2)
     assert refusal.facts == {"file": "model.onnx"}
@@ -62,7 +62,7 @@ def test_a_verified_report_about_the_same_model_ends_a_refusal_and_the_next_one_
     phone = w.enrol()
     w.say(phone, **BAD)
     w.say(phone, model="other")
-    assert w.device(phone).condition is Condition.REFUSED
+    assert w.device(phone).condition is Condition.HELD
     w.say(phone)
     assert w.device(phone).condition is Condition.VERIFIED
     w.say(phone, **BAD)
@@ -203,7 +203,7 @@ def test_the_summary_and_the_store_survive_a_restart(tmp_path):
     assert {c: n for c, n in summary.conditions.items() if n} == {
         Condition.ENROLLED: 1,
         Condition.VERIFIED: 1,
-        Condition.REFUSED: 1,
+        Condition.HELD: 1,
     }
     assert summary.running == {"digits": {Digest.of(b"release"): 2}}
     assert (summary.refusals, summary.newest.id) == (1, "R1")

@@ -23,8 +23,7 @@ from chopmark.release import (
 )
 from chopmark.statements import decode_envelope, verify
 from simulators.trust import NOW
-from unit.release.kit import Shop, digest, inspection
-from unit.release.kit import test_result as a_test_result
+from unit.release.kit import Shop, digest, inspection, result_of
 
 
 def wanted(shop: Shop):
@@ -65,7 +64,7 @@ def test_both_decisions_are_logged_and_only_the_first_is_named(shop: Shop) -> No
 
 def test_denied_evidence_is_logged_and_makes_no_branch(shop: Shop) -> None:
     draft = shop.draft()
-    shop.record("tester", a_test_result(draft.manifest, result="FAILED"))
+    shop.record("tester", result_of(draft.manifest, result="FAILED"))
     proposal = shop.propose(draft)
     assert isinstance(proposal.decision, Denied)
     assert [verdict.id for verdict in proposal.decision.failed] == ["tested"]

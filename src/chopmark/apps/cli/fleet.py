@@ -140,7 +140,7 @@ def release(start: Path, name: str, by: str) -> Answer:
     found = next((d for d in site.fleet.devices() if name in (d.id, d.name)), None)
     if found is None:
         raise UsageError(f"{name}: no such device", hint="chopmark fleet devices")
-    release_device(site.fleet, found.id, by=by, now=site.clock.now())
+    release_device(site.fleet, found.id, by=by)
     return {"ok": True, "device": found.id}, [
         good(f"{found.name} is released by {by}; its next report starts its chain anew")
     ]

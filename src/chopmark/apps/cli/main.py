@@ -99,23 +99,25 @@ def run(argv: list[str]) -> int:
         result = cli.main(args=argv, prog_name="chopmark", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        show_error(UsageError(error.format_message(), hint="chopmark --help"), as_json="--json" in argv)
-        return UsageError.exit_code
-    except click.Abort:
-        show_error(UsageError("stopped", code="stopped"), as_json="--json" in argv)
-        return UsageError.exit_code
-    except ChopmarkError as error:
-        show_error(error, as_json="--json" in argv)
-        return error.exit_code
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours has its own exit code
-        hint = "this is a fault of chopmark; run again with CHOPMARK_DEBUG=1 and report what it prints"
-        show_error(InternalError(f"{type(error).__name__}: {error}", hint=hint), as_json="--json" in argv)
-        _debug()
-        return InternalError.exit_code
+        known = _as_ours(error)
+        show_error(known, as_json="--json" in argv)
+        return known.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _as_ours(error: Exception) -> ChopmarkError:
+    if isinstance(error, ChopmarkError):
+        return error
+    if isinstance(error, click.ClickException):
+        return UsageError(error.format_message(), hint="chopmark --help")
+    if isinstance(error, click.Abort):
+        return UsageError("stopped", code="stopped")
+    _debug()
+    hint = "this is a fault of chopmark; run again with CHOPMARK_DEBUG=1 and report what it prints"
+    return InternalError(f"{type(error).__name__}: {error}", hint=hint)
 
 
 def _debug() -> None:

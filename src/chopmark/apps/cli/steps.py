@@ -91,9 +91,6 @@ def run_step(site: Site, step: Step) -> tuple[Built, int]:
     Raises:
         VerificationError: ``input-unrecorded``: the ledger does not know an input.
     """
-    from chopmark.adapters.processes.runner import ProcessRunner
-    from chopmark.adapters.processes.source import GitSource
-
     inputs = []
     if step.data is not None:
         inputs.append(_dataset_input(site, step.data))
@@ -112,7 +109,7 @@ def run_step(site: Site, step: Step) -> tuple[Built, int]:
         parameters=step.parameters,
     )
     built = STEPS[step.kind](
-        request, workshop=workshop(site), source=GitSource(step.source), runner=ProcessRunner(), out=step.out
+        request, workshop=workshop(site), source=site.source(step.source), runner=site.runner(), out=step.out
     )
     index, _ = site.record(built.statement, "builder")
     return built, index

@@ -23,6 +23,7 @@ from chopmark.trust import TrustedRoot, TrustPolicy
 if TYPE_CHECKING:
     from chopmark.adapters.http.security import HttpSecurityHost
     from chopmark.artifacts import BlobStore, Digest, Runtime
+    from chopmark.builds import Runner, SourceTree
     from chopmark.channel import Fetcher, Release
     from chopmark.channel.publish import Current
     from chopmark.fleet import FleetStore
@@ -95,6 +96,18 @@ class Site:
         from chopmark.adapters.runtimes.onnxruntime import OnnxRuntime
 
         return OnnxRuntime()
+
+    def source(self, folder: Path) -> SourceTree:
+        """Return *folder* as a tree of committed code."""
+        from chopmark.adapters.processes.source import GitSource
+
+        return GitSource(folder)
+
+    def runner(self) -> Runner:
+        """Return what runs commands on this machine."""
+        from chopmark.adapters.processes.runner import ProcessRunner
+
+        return ProcessRunner()
 
     def fetcher(self, url: str) -> Fetcher:
         from chopmark.adapters.http.fetcher import HttpFetcher

@@ -23,7 +23,7 @@ from chopmark.errors import UndecidedError
 
 T = TypeVar("T")
 
-WIDTH: Final = 82
+WIDTH: Final = 86
 """Where the commands that check a line begin."""
 PATIENCE_S: Final = 60.0
 
@@ -36,26 +36,26 @@ class Screen:
 
     def act(self, title: str, rest: str = "", check: str = "") -> None:
         """Begin an act."""
-        self._put("")
-        self._put(self._with_check(click.style(title, bold=True, fg="cyan") + rest, check))
+        self.put("")
+        self.put(self._with_check(click.style(title, bold=True, fg="cyan") + rest, check))
 
     def good(self, text: str, check: str = "") -> None:
-        self._put(self._with_check(f" {click.style(GOOD, fg='green')} {text}", check))
+        self.put(self._with_check(f" {click.style(GOOD, fg='green')} {text}", check))
 
     def bad(self, text: str, check: str = "") -> None:
-        self._put(self._with_check(f" {click.style(BAD, fg='red', bold=True)} {text}", check))
+        self.put(self._with_check(f" {click.style(BAD, fg='red', bold=True)} {text}", check))
 
     def plain(self, text: str, check: str = "") -> None:
-        self._put(self._with_check(f"   {text}", check))
+        self.put(self._with_check(f"   {text}", check))
 
     def title(self, text: str, right: str) -> None:
-        self._put(
+        self.put(
             self._with_check(
                 click.style(text.split("  ", maxsplit=1)[0], bold=True) + "  " + text.split("  ", 1)[1], right
             )
         )
 
-    def _put(self, line: str) -> None:
+    def put(self, line: str) -> None:
         self.lines += 1
         click.echo(line)
 
@@ -98,7 +98,6 @@ class Processes:
         self._folder = folder
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, arguments: Sequence[str]) -> None:
         """Start ``chopmark`` with *arguments* in the workspace."""
@@ -107,6 +106,7 @@ class Processes:
     def start_program(self, name: str, command: Sequence[str]) -> None:
         """Start any program in the workspace."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self._logs.mkdir(parents=True, exist_ok=True)
         with (self._logs / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
                 command,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import shutil
@@ -57,8 +58,6 @@ class Story:
         self.folder = folder
         self.screen = Screen()
         self.processes = Processes(folder, folder / "logs")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARK).touch()
 
     def close(self) -> None:
         """End every process."""
@@ -66,18 +65,16 @@ class Story:
 
     def tell(self) -> None:
         """Tell it."""
-        home = str(Path.home())
-        self.screen.title("CHOPMARK  a bank reads cheques on 3 devices", str(self.folder).replace(home, "~"))
+        shown = str(self.folder).replace(str(Path.home()), "~")
+        self.screen.title("CHOPMARK  a bank reads cheques on 3 devices", shown)
         self.found()
         first = self.build_act()
-        self.ship_act(first)
+        self.ship_act()
         self.attack_act()
         self.take_back_act()
         self.screen.act("NOT PROVEN", ": T1 is a software key; a rooted device can lie about itself.")
-        self.screen.act(
-            "NEXT",
-            f":  cd {self.folder}  ·  chopmark why R1  ·  chopmark init acme  ·  chopmark trace {first.weights.hex[:4]}",
-        )
+        trace = f"chopmark trace {first.weights.hex[:4]}"
+        self.screen.put(f"NEXT:  cd {shown}  ·  chopmark why R1  ·  {trace}  ·  chopmark init ~/acme")
 
     # BUILD
 
@@ -85,15 +82,14 @@ class Story:
         """Make the workspace and the bank's code, and start witness, security host and service."""
         with progress("workspace, keys, witness, security host"):
             port = free_ports(4)
-            inner = self.folder / "bank"
-            workspace = create_workspace(inner, name="bank", channel="production", port=port)
+            workspace = create_workspace(self.folder, name="bank", channel="production", port=port)
+            (self.folder / MARK).touch()
             self.site = Site(workspace)
             self.mirror_port = port + 3
-            self.processes = Processes(inner, self.folder / "logs")
             self.processes.start("witness", ["serve", "--only", "witness"])
             self.processes.start("security", ["serve", "--only", "security"])
             self.processes.start("service", ["serve"])
-            self.code = inner / MODEL
+            self.code = self.folder / MODEL
             self.code.mkdir()
             for entry in (files("chopmark.apps.cli") / "bank").iterdir():
                 if entry.is_file():
@@ -131,8 +127,9 @@ class Story:
         failed = [verdict for verdict in checked.decision.verdicts if not verdict.ok]
         if checked.allowed or len(failed) != 1:
             raise InternalError("one approver alone was not refused by exactly one rule")
-        self.screen.bad(f"gate     REFUSED {failed[0].id}: {failed[0].message}")
-        self.screen.plain("", f"chopmark why G{len(decisions(self.site))}")
+        self.screen.bad(
+            f"gate     REFUSED {failed[0].id}: {failed[0].message}", f"chopmark why G{len(decisions(self.site))}"
+        )
         releases.approve_release(self.site, name, "owner-b")
         self.merged = releases.merge_release(self.site, name)
         if not self.merged.checked.allowed:
@@ -151,19 +148,20 @@ class Story:
 
     def build(self, label: str) -> Built:
         """Train, convert, quantise, package, test, inspect; each step recorded."""
-        out = self.folder / "bank" / "builds" / label
-        common = {
-            "model": MODEL,
-            "source": self.code,
-            "out": out,
-            "params_file": "params.json",
-            "parameters": CHANGES[label],
-        }
         data = self.code / "data"
 
         def run(kind: str, script: str, output: str, former: Path | None) -> tuple[Digest, Path, str]:
             step = steps.Step(
-                kind=kind, command=("python", script), outputs=(output,), data=data, former=former, **common
+                kind=kind,
+                model=MODEL,
+                command=("python", script),
+                source=self.code,
+                out=self.folder / "builds" / label,
+                outputs=(output,),
+                data=data,
+                former=former,
+                params_file="params.json",
+                parameters=CHANGES[label],
             )
             made, _ = steps.run_step(self.site, step)
             commit = made.provenance.dependency("code")
@@ -204,7 +202,7 @@ class Story:
 
     # SHIP
 
-    def ship_act(self, first: Built) -> None:
+    def ship_act(self) -> None:
         """Operator, channel, three devices; then two more versions."""
         self.screen.act("SHIP", f"   git merge {str(self.merged.commit)[:7]} → operator → channel → devices")
         # Kiosk 2 reaches the channel over a network that is not the bank's: a plain file server, which nobody trusts.
@@ -234,13 +232,12 @@ class Story:
 
     def enroll(self) -> None:
         """Enrol the kiosks and start their agents."""
-        from chopmark.apps.agent.main import enroll
-
+        agent = importlib.import_module("chopmark.apps.agent.main")
         workspace = self.site.workspace
         token = (workspace.state / "enrolment-token").read_text().strip()
         for kiosk in KIOSKS:
             channel = f"http://127.0.0.1:{self.mirror_port}" if kiosk == VICTIM else f"{workspace.service_url}/channel"
-            enroll(
+            agent.enroll(
                 self.kiosk(kiosk),
                 name=kiosk,
                 channel_url=channel,
@@ -287,7 +284,7 @@ class Story:
         self.restore(slot, genuine)
         self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
         self.replay("older ledger proof", self.older_proof(), "log-rollback")
-        self.screen.plain(f"{VICTIM} {said} by the fleet, no byte reached a parser; alert.ocsf.json in {alert:.1f} s")
+        self.screen.plain(f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {alert:.1f} s")
         self.point_mirror(self.site.workspace.published)
         wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
         self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{" ".join(self.read_cheque(VICTIM))}"')
@@ -412,7 +409,7 @@ class Story:
     def slot(self) -> Path:
         """Return the active slot of the attacked kiosk."""
         state = json.loads((self.kiosk(VICTIM) / "state.json").read_text())
-        return self.kiosk(VICTIM) / "slots" / MODEL / state["state"]["slots"][MODEL]["active"]
+        return self.kiosk(VICTIM) / "slots" / MODEL / str(state["state"]["slots"][MODEL]["active"])
 
     def seen_size(self, name: str) -> int:
         """Return how many entries the ledger had when the kiosk last looked."""
@@ -457,7 +454,7 @@ class Story:
         new = self.mirror.with_name(f"{self.mirror.name}.new")
         new.unlink(missing_ok=True)
         new.symlink_to(target or self.folder / "nothing")
-        os.replace(new, self.mirror)
+        new.replace(self.mirror)
 
     def keep_old_copies(self, label: str) -> None:
         """Keep what an attacker could have kept: the kiosk's slot and the whole channel, as they are now."""
@@ -468,9 +465,9 @@ class Story:
     def ready(self) -> None:
         """Wait until witness, security host and service answer."""
         workspace = self.site.workspace
-        for url in (workspace.service_url, workspace.security_url, workspace.witness_urls[WITNESS]):
-            port = int(url.rpartition(":")[2])
-            wait_for(url, lambda port=port: answers_at(port) or None, self.processes)
+        urls = (workspace.service_url, workspace.security_url, workspace.witness_urls[WITNESS])
+        ports = [int(url.rpartition(":")[2]) for url in urls]
+        wait_for("the services", lambda: all(answers_at(port) for port in ports) or None, self.processes)
 
     def commit_code(self) -> None:
         """Commit the bank's code: only committed code is ever run."""

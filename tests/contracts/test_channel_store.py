@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The port ChannelStore: what every place that a channel is published to must guarantee."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from simulators import MemoryChannel, SimChannel, follower
+from simulators.crash import at_once, killed_everywhere
+
+from chopmark.adapters.blobs.folder import FolderChannel
+from chopmark.channel.publish import publish_root
+from chopmark.errors import UndecidedError, UsageError
+
+PATH = "metadata/1.snapshot.json"
+
+
+@pytest.fixture(params=["memory", "folder"])
+def store(request, tmp_path):
+    return MemoryChannel() if request.param == "memory" else FolderChannel(tmp_path / "channel")
+
+
+def test_what_was_written_is_read(store):
+    assert store.get(PATH) is None
+    assert store.put_new(PATH, b"one")
+    assert store.get(PATH) == b"one"
+    store.replace(PATH, b"two")
+    assert store.get(PATH) == b"two"
+    store.replace("targets/new", b"")
+    assert store.get("targets/new") == b""
+
+
+def test_put_new_never_overwrites_and_says_what_is_there(store):
+    assert store.put_new(PATH, b"one")
+    assert store.put_new(PATH, b"one"), "the same bytes again are there now"
+    assert not store.put_new(PATH, b"two")
+    assert store.get(PATH) == b"one"
+
+
+def test_swap_compares_first(store):
+    assert not store.swap(PATH, b"other", b"new")
+    assert store.get(PATH) is None
+    assert store.swap(PATH, None, b"one")
+    assert not store.swap(PATH, None, b"two")
+    assert not store.swap(PATH, b"other", b"two")
+    assert store.swap(PATH, b"one", b"two")
+    assert store.get(PATH) == b"two"
+
+
+def test_names_that_packages_may_have(store):
+    names = ["targets/a b", "targets/ü/ß", "targets/a#b?c%41&d", "targets/-rf", "targets/~", "targets/" + "n" * 190]
+    for name in names:
+        assert store.put_new(name, name.encode())
+    assert [store.get(name) for name in names] == [name.encode() for name in names]
+
+
+def test_of_many_writers_of_one_new_name_one_wins(store):
+    def write(number):
+        barrier.wait()
+        return store.put_new(f"metadata/{number // 8}.json", b"%d" % number)
+
+    barrier = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for start in range(0, 160, 8):
+            won = list(pool.map(write, range(start, start + 8)))
+            assert sum(won) == 1
+            assert store.get(f"metadata/{start // 8}.json") == b"%d" % (start + won.index(True))
+
+
+def test_swaps_of_many_threads_lose_nothing(store):
+    def count(_):
+        for _ in range(10):
+            while not store.swap(PATH, old := store.get(PATH), b"%d" % (int(old or b"0") + 1)):
+                pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    assert store.get(PATH) == b"40"
+
+
+def test_a_reader_sees_a_file_whole(store):
+    whole = [b"a" * 300_000, b"b" * 300_000]
+    store.replace(PATH, whole[0])
+    done = threading.Event()
+
+    def write():
+        for turn in range(20):
+            store.replace(PATH, whole[turn % 2])
+        done.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        while not done.is_set():
+            assert store.get(PATH) in whole
+        writing.result()
+
+
+# The folder, with real processes
+
+
+@pytest.mark.parametrize("path", ["", "/", "/etc/passwd", "../outside", "a/../../outside", "a//b", "./a", "a/"])
+def test_no_path_leads_out_of_the_folder(tmp_path, path):
+    store = FolderChannel(tmp_path / "channel")
+    for call in (
+        lambda: store.get(path),
+        lambda: store.put_new(path, b"x"),
+        lambda: store.replace(path, b"x"),
+        lambda: store.swap(path, None, b"x"),
+    ):
+        with pytest.raises(UsageError):
+            call()
+    assert not (tmp_path / "outside").exists()
+
+
+def test_of_two_processes_one_wins(tmp_path):
+    store = FolderChannel(tmp_path / "channel")
+    for turn in range(5):
+        won = at_once([lambda n=n, t=turn: store.put_new(f"metadata/{t}.json", b"%d" % n) for n in range(3)])
+        assert sum(won) == 1
+        assert store.get(f"metadata/{turn}.json") == b"%d" % won.index(True)
+    store.replace(PATH, b"old")
+    assert sum(at_once([lambda n=n: store.swap(PATH, b"old", b"%d" % n) for n in range(3)])) == 1
+
+
+def test_a_full_or_foreign_folder_is_an_error_of_ours(tmp_path):
+    (tmp_path / "channel").write_bytes(b"a file where the folder should be")
+    store = FolderChannel(tmp_path / "channel")
+    with pytest.raises(UndecidedError) as undecided:
+        store.put_new(PATH, b"x")
+    assert undecided.value.code == "not-written"
+
+
+class Publishing:
+    """A channel in a folder, filled by processes that are killed and processes that run at once."""
+
+    def __init__(self, folder):
+        self.channel = SimChannel()
+        self.channel.store = self.store = FolderChannel(folder)
+        self.files = self.channel.store
+        publish_root(self.store, self.channel.trust.root, self.channel.trust.trust)
+        self.channel.publish(self.channel.approve())
+        self.device = follower(Served(self.channel, self.store))
+
+    def refresh(self):
+        return self.device.refresh(self.channel.now)
+
+
+class Served(SimChannel):
+    """The files of a folder, fetched."""
+
+    def __init__(self, channel, store):
+        self.trust, self.name, self.folder = channel.trust, channel.name, store
+
+    def _fetch(self, path, max_bytes):
+        from chopmark.channel import MissingError
+
+        data = self.folder.get(path)
+        if data is None:
+            raise MissingError(path)
+        return data
+
+
+def test_a_publication_killed_anywhere_shows_nothing_of_itself(tmp_path):
+    """kill -9 at every point of a publication: the device sees the old one whole, or the new one whole."""
+    world = Publishing(tmp_path / "channel")
+    channel = world.channel
+    first = world.refresh()
+    channel.issue()
+    second = channel.approve(version="2", counter=2)
+    points = 0
+    for points in killed_everywhere(lambda: channel.publish(second)):  # noqa: B007
+        assert world.refresh() in (first, second)
+        if world.refresh() == second:
+            channel.issue()
+            second = channel.approve(version=str(points), counter=second.counter + 1)
+            first = world.refresh()
+    assert points > 30
+    third = channel.approve(version="3", counter=second.counter + 1)
+    channel.publish(third)
+    assert world.refresh() == third
+
+
+def test_two_operators_at_once_publish_one_after_the_other_or_one_is_told(tmp_path):
+    world = Publishing(tmp_path / "channel")
+    channel = world.channel
+    world.refresh()
+    for turn in range(4):
+        releases = [channel.approve(version=f"{turn}-{n}", counter=10 + 3 * turn + n) for n in range(3)]
+
+        def publish(release):
+            try:
+                channel.publish(release)
+            except UndecidedError as error:
+                assert error.code == "channel-moved"
+                return False
+            return True
+
+        before = world.device.memory.versions["timestamp"]
+        world.device.memory.top = None  # whichever wins; their order is not the point here
+        won = at_once([lambda r=r: publish(r) for r in releases])
+        # Each process had a ledger of its own in memory; the device has no say in which one went on.
+        world.device.memory.heads.clear()
+        assert any(won)
+        assert world.refresh() in [r for r, committed in zip(releases, won, strict=True) if committed]
+        assert world.device.memory.versions["timestamp"] == before + sum(won), "no publication was lost"
+
+
+def test_operators_in_threads_do_not_mix_their_publications():
+    channel = SimChannel()
+    channel.publish(channel.approve())
+    device = follower(channel)
+    device.refresh(channel.now)
+    barrier, lock = threading.Barrier(2), threading.Lock()
+
+    def prove(leaf):
+        barrier.wait(timeout=10)  # both have written their files; now both log and commit
+        with lock:
+            return channel.log.prove(leaf)
+
+    def publish(release):
+        publisher = channel.publisher(prove=prove)
+        try:
+            publisher.publish(
+                assignments=(everyone_of(release),),
+                shipments=[channel.shipments[release.digest]],
+                targets=channel.trust.targets,
+                status=channel.signed_status,
+                now=channel.now,
+            )
+        except UndecidedError as error:
+            return error.code
+        return "committed"
+
+    releases = [channel.approve(version=str(n), counter=n) for n in (2, 3)]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(publish, releases))
+    assert sorted(outcomes) == ["channel-moved", "committed"]
+    assert device.refresh(channel.now) == releases[outcomes.index("committed")]
+
+
+def everyone_of(release):
+    from simulators import everyone
+
+    return everyone(release)

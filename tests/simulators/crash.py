@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes that are killed, and real processes that run at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+POINTS = ("fsync", "replace", "link", "rename", "unlink")
+"""Calls of ``os`` before and after which a process is killed: between any two, the disk is in a state of its own."""
+
+
+def killed_everywhere(action: Callable[[], object]) -> Iterator[int]:
+    """Run *action* in child processes, each killed with SIGKILL one point later than the one before.
+
+    Yields:
+        The number of the point, after each child that was killed; ends when *action* ran through.
+    """
+    point = 0
+    while True:
+        point += 1
+        child = os.fork()
+        if child == 0:
+            _die_at(point)
+            _run(action)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0, "the action failed by itself"
+            return
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        yield point
+
+
+def at_once(actions: Sequence[Callable[[], bool]]) -> list[bool]:
+    """Run *actions* in processes of their own that start together; return what each returned.
+
+    An exception in one counts as a failure of the test.
+    """
+    ready, go = os.pipe(), os.pipe()
+    children = []
+    for action in actions:
+        child = os.fork()
+        if child == 0:
+            os.write(ready[1], b".")
+            os.read(go[0], 1)
+            _run(action)
+        children.append(child)
+    for _ in actions:
+        os.read(ready[0], 1)
+    os.write(go[1], b"." * len(actions))
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    for descriptor in (*ready, *go):
+        os.close(descriptor)
+    assert set(codes) <= {0, 10}, f"a process failed by itself: {codes}"
+    return [code == 0 for code in codes]
+
+
+def _run(action: Callable[[], object]) -> None:
+    """Run *action* in a child: 0 it is done, 10 it returned False, 1 it raised."""
+    code = 1
+    try:
+        code = 10 if action() is False else 0
+    finally:
+        os._exit(code)
+
+
+def _die_at(point: int) -> None:
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        if count == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def both(*args: Any, **options: Any) -> Any:
+            step()
+            result = call(*args, **options)
+            step()
+            return result
+
+        return both
+
+    for name in POINTS:
+        setattr(os, name, watched(getattr(os, name)))

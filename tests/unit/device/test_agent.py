@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's turn and loop, and what an application imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import chopmark
+from chopmark.apps.agent import main as agent
+from chopmark.apps.agent.loop import Turn, loop, turn
+from chopmark.device import Refusal, Slot, next_delay
+from chopmark.errors import Refused, Retry, UndecidedError
+from unit.device.kit import CHANNEL, MODEL, World, runs
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_a_turn_installs_and_delivers(world):
+    world.publish("1")
+    device = world.enroll()
+    found = turn(device, world.fetcher, world.fleet)
+    assert (found.checks, found.refusals, found.undecided, found.retry) == ({}, (), (), None)
+    assert found.delivery is not None
+    assert found.delivery.sent == 1
+    assert [report.verdict for report in world.fleet.reports] == ["verified"]
+
+
+def test_tampering_is_delivered_before_the_channel_is_asked_and_then_healed(world):
+    device = world.installed()
+    turn(device, world.fetcher, world.fleet)
+    (device.folder.slot(MODEL, Slot.A) / "files" / "labels.json").write_bytes(b"[]")
+    world.fetcher.cut = True
+    found = turn(device, world.fetcher, world.fleet)
+    assert [refusal.code for refusal in found.refusals] == ["package-altered"]
+    assert (world.fleet.reports[-1].verdict, found.retry) == ("package-altered", Retry.WAIT)
+    world.fetcher.cut = False
+    turn(device, world.fetcher, world.fleet)
+    assert world.fleet.reports[-1].verdict == "verified"
+    assert runs(device) == "1"
+
+
+def test_a_service_that_is_away_stops_nothing(world):
+    world.publish("1")
+    device = world.enroll()
+    world.fleet.cut = True
+    found = turn(device, world.fetcher, world.fleet)
+    assert [error.code for error in found.undecided] == ["unreachable"]
+    assert runs(device) == "1"
+    assert turn(device, world.fetcher, None).retry is None
+
+
+def test_a_refused_channel_is_a_refusal_of_the_turn(world):
+    device = world.installed()
+    world.channel.files["metadata/timestamp.json"] = b"{}"
+    found = turn(device, world.fetcher, world.fleet)
+    assert isinstance(found.refreshed, Refusal)
+    assert ([refusal.code for refusal in found.refusals], found.retry) == (["channel-untrusted"], Retry.STALL)
+
+
+def test_the_loop_backs_off_and_stops(world):
+    device = world.installed()
+    world.fetcher.cut = True
+    delays: list[float] = []
+    turns: list[Turn] = []
+
+    def wait(seconds: float) -> bool:
+        delays.append(seconds)
+        world.fetcher.cut = len(delays) < 3
+        return len(delays) == 5
+
+    loop(device, world.fetcher, world.fleet, wait=wait, jitter=lambda: 0.5, tell=turns.append)
+    assert delays == [5, 10, 20, 300, 300]
+    assert len(turns) == 5
+
+
+def test_delays_are_bounded_and_jittered():
+    assert next_delay(300, retry=None, failures=0, jitter=0) == pytest.approx(240)
+    assert next_delay(300, retry=Retry.STALL, failures=9, jitter=0.999) < 360
+    assert next_delay(300, retry=Retry.RETRY, failures=1, jitter=0.5) == pytest.approx(1)
+    assert next_delay(300, retry=Retry.WAIT, failures=10**6, jitter=0.5) == pytest.approx(300)
+    assert next_delay(2, retry=Retry.WAIT, failures=1, jitter=0.5) == pytest.approx(2)
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[str]:
+    """Serve the world's channel and fleet over HTTP."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = world.channel.get(self.path.removeprefix("/channel/"))
+            self.answer(404 if data is None else 200, data or b"")
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/v1/reports":
+                self.answer(200, world.fleet.report(body))
+            elif b'"token":"good"' in body:
+                from chopmark import canonical
+                from chopmark.keys import PublicKey
+
+                wire = canonical.decode(body, what="enrolment", max_bytes=10_000)
+                assert isinstance(wire, dict)
+                spki = canonical.decode_base64(str(wire["public"]), what="key")
+                made = world.fleet.enroll(token="good", key=PublicKey.from_spki(spki), name=str(wire["name"]))
+                self.answer(201, canonical.encode({"device": made.device, "nonce": made.nonce}))
+            else:
+                self.answer(403, b'{"code":"token-refused","message":"no","hint":"ask"}')
+
+        def answer(self, status: int, data: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+        thread.join()
+
+
+def test_the_commands_over_http(world, server, tmp_path, capsys):
+    from datetime import UTC, datetime
+
+    world.issued = world.clock.moment = datetime.now(UTC).replace(microsecond=0)
+    world.publish("1")
+    folder = str(tmp_path / "device")
+    wish = ["--name", "phone", "--channel-url", f"{server}/channel", "--pin", str(world.trust.pin), "--model", MODEL]
+    wish += ["--channel", CHANNEL, "--fleet-url", server, "--runtime", "tiny", "--folder", folder]
+    assert agent.main(["enroll", *wish, "--token", "bad"]) == 1
+    assert "token-refused: no" in capsys.readouterr().err
+    assert agent.main(["enroll", *wish, "--token", "good"]) == 0
+    assert agent.main(["load", "--folder", folder, MODEL]) == 3
+    assert agent.main(["run", "--folder", folder, "--once"]) == 0
+    assert "digits: installed: version 1 in slot A" in capsys.readouterr().err
+    assert agent.main(["verify", "--folder", folder]) == 0
+    assert agent.main(["load", "--folder", folder, MODEL]) == 0
+    assert '"verdict":"verified"' in capsys.readouterr().out
+    assert [report.verdict for report in world.fleet.reports] == ["verified"]
+
+    with chopmark.load(MODEL, device=folder) as model:
+        assert model.run([[2.0, 1.0]]) == [[2.0, 1.0]]
+    (tmp_path / "device" / "slots" / MODEL / "A" / "files" / "model.tiny").write_bytes(b"{}")
+    with pytest.raises(Refused) as caught:
+        chopmark.load(MODEL, device=folder)
+    assert (caught.value.code, caught.value.step) == ("package-altered", 14)
+    assert agent.main(["verify", "--folder", folder]) == 1
+    assert agent.main(["load", "--folder", folder, MODEL]) == 1
+    assert agent.main(["run", "--folder", folder, "--once"]) == 1  # it says what it healed
+    assert agent.main(["run", "--folder", folder, "--once"]) == 0
+
+
+def test_the_library_asks_which_device(monkeypatch, tmp_path):
+    monkeypatch.delenv("CHOPMARK_DEVICE", raising=False)
+    with pytest.raises(chopmark.errors.UsageError):
+        chopmark.load(MODEL)
+    monkeypatch.setenv("CHOPMARK_DEVICE", str(tmp_path))
+    with pytest.raises(chopmark.errors.UsageError, match="no device is enrolled"):
+        chopmark.load(MODEL)
+    with pytest.raises(AttributeError):
+        chopmark.unload  # noqa: B018
+
+
+FORBIDDEN = (
+    "chopmark.release",
+    "chopmark.fleet",
+    "chopmark.finops",
+    "chopmark.data",
+    "chopmark.builds",
+    "chopmark.inspection",
+    "chopmark.policy",
+    "chopmark.channel.publish",
+    "chopmark.channel.status",
+    "chopmark.ledger.sequencer",
+    "chopmark.ledger.witness",
+    "litestar",
+    "uvicorn",
+    "sqlite3",
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        ("import chopmark.apps.agent.main", ("chopmark.apps.library", "chopmark.apps.cli", "onnxruntime")),
+        ("import chopmark; chopmark.load", ("chopmark.apps.agent", "chopmark.apps.cli", "onnxruntime", "urllib3")),
+        ("import chopmark", ("chopmark.apps", "cryptography")),
+    ],
+)
+def test_a_device_carries_no_server(start, more):
+    script = f"{start}\nimport sys\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in loaded for bad in (*FORBIDDEN, *more) if name == bad or name.startswith(f"{bad}.")]
+
+
+def test_an_unknown_runtime_is_said(world):
+    from chopmark.apps.agent import wiring
+    from chopmark.apps.library import wiring as library
+
+    for wired in (wiring, library):
+        assert wired.runtime("tiny").name == "tiny"
+        with pytest.raises(UndecidedError):
+            wired.runtime("abacus")

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts, candidates and a second engine for tests of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import cel as second_cel
+
+from chopmark.artifacts import Digest
+from chopmark.channel import RuntimeNeed
+from chopmark.policy import Answer, Candidate, Fact, Phase, Policy, Previous, decode_policy, default_policy_file
+from chopmark.statements import Statement, sign, verify_any
+from unit.release.kit import chain, digest, people
+
+PACKAGE = digest("package 1")
+
+
+def facts(*more: tuple[str, Statement], without: Sequence[int] = ()) -> tuple[Fact, ...]:
+    """Return the facts of a whole chain, some left out by place, *more* after them."""
+    said = [item for place, item in enumerate(chain(PACKAGE)) if place not in without]
+    return tuple(fact(owner, statement, index) for index, (owner, statement) in enumerate([*said, *more]))
+
+
+def fact(owner: str, statement: Statement, index: int) -> Fact:
+    return Fact(verified=verify_any(sign(statement, people().keys(owner)), people().policy), index=index)
+
+
+def candidate(
+    *, counter: int = 2, previous: int | None = 1, version: str = "1", manifest: Digest = PACKAGE
+) -> Candidate:
+    return Candidate(
+        workspace="acme",
+        model="digits",
+        version=version,
+        channels=("production",),
+        counter=counter,
+        epoch=1,
+        manifest=manifest,
+        fallbacks=(),
+        runtime=RuntimeNeed(name="onnxruntime", range=">=1.20,<2", libraries={}),
+        abi="any",
+        min_app="0",
+        min_tier=1,
+        check_class="normal",
+        previous=Previous(counter=previous, release=digest("previous")) if previous is not None else None,
+        digest=digest("release"),
+        vsa=digest("vsa"),
+    )
+
+
+@cache
+def default_policy() -> Policy:
+    return decode_policy(default_policy_file())
+
+
+def policy(cel: str, *, phase: str = "evidence", message: str = "") -> Policy:
+    """Return a policy with one rule that matters."""
+    other = "approval" if phase == "evidence" else "evidence"
+    said = f"\n    message: '{message}'" if message else ""
+    return decode_policy(
+        f"""kind: ReleasePolicy
+metadata: {{name: test}}
+spec:
+  rules:
+  - id: rule
+    phase: {phase}{said}
+    cel: |-
+      {cel}
+  - {{id: other, phase: {other}, cel: "size(facts) >= 0"}}
+""".encode()
+    )
+
+
+class SecondEngine:
+    """CEL by another implementation (Rust), behind the same two methods."""
+
+    def compile(self, source: str, phase: Phase) -> object:
+        return second_cel.compile(source)
+
+    def eval(self, program: object, values: Mapping[str, object]) -> Answer:
+        try:
+            value = program.execute(second_cel.Context(variables=dict(values)))  # type: ignore[attr-defined]
+        except Exception as error:  # noqa: BLE001
+            return Answer(holds=False, error=str(error))
+        return Answer(holds=value is True)
