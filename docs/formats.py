@@ -36,6 +36,7 @@ from chopmark.device.timefloor import TimeFloor
 from chopmark.device.wire import MAX_STATE_BYTES, decode_state, encode_state
 from chopmark.keys import HYBRID, Owner, OwnerRule, PublicKey
 from chopmark.ledger import MAX_ENTRY_BYTES, Checkpoint, SignatureLine, SignedNote, TlogProof, decode_note, log_key
+from chopmark.policy import decode_policy
 from chopmark.policy.documents import MAX_DOCUMENT_BYTES
 from chopmark.release.model import Channel, Ring
 from chopmark.release.wire import (
@@ -88,6 +89,25 @@ MAC_KEY = bytes(32)
 SIGNATURE = bytes(range(64))
 
 
+POLICY = b"""\
+kind: ReleasePolicy
+metadata:
+  name: default
+spec:
+  rules:
+    - id: tested
+      phase: evidence
+      message: no tester's result for this package has passed
+      cel: |-
+        facts.exists(f, f.type == "test-result" && f.role == "tester" && f.subject == release.manifest
+          && f.predicate.result == "PASSED")
+    - id: needs-two-approvers
+      phase: approval
+      message: "{approvals}"
+      cel: size(approvals) >= 2
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One format: what it is, who writes and reads it, and a sample."""
@@ -109,7 +129,7 @@ class Format:
         if self.language == "json":
             return pretty(data)
         lines = data.decode().rstrip("\n").splitlines()
-        return "\n".join(line if len(line) <= 100 else line[:60] + "…" for line in lines)
+        return "\n".join(line if len(line) <= 120 else line[:60] + "…" for line in lines)
 
 
 def _ed25519(number: int) -> PublicKey:
@@ -448,6 +468,20 @@ FORMATS = (
             )
         ),
         check=decode_channel,
+        language="yaml",
+    ),
+    Format(
+        title="ReleasePolicy",
+        text="`policies/<name>.yaml` in the release repository. Every rule must hold; one that cannot be evaluated does not. "
+        "`facts` are verified statements, `release` is what is to be released, `approvals` (in rules of the phase `approval`) "
+        "the owners that signed with every key their role asks for. `{approvals}` and `{release.<member>}` are filled into a "
+        "message. `chopmark init` writes a policy of nine rules, with the members of facts and release in its first lines.",
+        kind="YAML",
+        encoder="people",
+        decoder="policy.decode_policy",
+        max_bytes=MAX_DOCUMENT_BYTES,
+        make=lambda: POLICY,
+        check=decode_policy,
         language="yaml",
     ),
 )

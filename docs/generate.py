@@ -82,8 +82,8 @@ def _command(path: str, command: click.Command, level: int = 2) -> list[str]:
     out += _help(command)
     out += _options(command)
     if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            out += _command(f"{path} {name}", command.commands[name], 3)
+        for name, below in command.commands.items():
+            out += _command(f"{path} {name}", below, level + 1)
     return out
 
 
@@ -108,14 +108,24 @@ def _options(command: click.Command) -> list[str]:
         if not isinstance(option, click.Option) or option.hidden:
             continue
         names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-        text = option.help or ""
-        if option.show_default and option.default not in (None, False, ()) and not callable(option.default):
-            default = ", ".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
-            text += f" Default: `{default}`."
-        if option.required:
-            text += " Required."
-        rows.append(f"| {names} | {text.replace('|', '&#124;').strip()} |")
+        value = "|".join(option.type.choices) if isinstance(option.type, click.Choice) else option.metavar
+        text = [option.help or "", _default(option), "Required." if option.required else ""]
+        shown = f"{names} `{value}`" if value else names
+        rows.append(f"| {_cell(shown)} | {_cell(' '.join(filter(None, text)))} |")
     return ["| option | |", "|---|---|", *rows, ""] if rows else []
+
+
+def _default(option: click.Option) -> str:
+    """Return what stands where an option is not given; as a text where that depends on the machine."""
+    if isinstance(option.show_default, str):
+        return f"Default: `{option.show_default}`."
+    if not option.show_default or option.default in (None, False, ()) or callable(option.default):
+        return ""
+    return f"Default: `{', '.join(map(str, option.default)) if isinstance(option.default, tuple) else option.default}`."
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def failures_page() -> str:
@@ -181,9 +191,13 @@ def formats_page() -> str:
         "",
     ]
     for f in FORMATS:
-        out += [f"## {f.title}", "", f.text, "", f"Written by `{f.encoder}`, read by `{f.decoder}`.", ""]
+        out += [f"## {f.title}", "", f.text, "", f"Written by {_names(f.encoder)}, read by {_names(f.decoder)}.", ""]
         out += [f"```{f.language}", f.sample(), "```", ""]
     return "\n".join(out).rstrip("\n") + "\n"
+
+
+def _names(text: str) -> str:
+    return ", ".join(f"`{name}`" if "." in name else name for name in text.split(", "))
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-POINTS = ("fsync", "replace", "link", "rename", "unlink")
-"""Calls of ``os`` before and after which a process is killed: between any two, the disk is in a state of its own."""
+from chopmark.artifacts import write_file
+from chopmark.canonical import decode_base64, encode_base64
+
+from simulators.log import SimLog
+
+POINTS = ("fsync", "replace", "link", "unlink")
+"""Calls of ``os`` before which a process is killed: between any two, the folder is in a state of its own."""
 
 
 def killed_everywhere(action: Callable[[], object]) -> Iterator[int]:
@@ -76,13 +84,33 @@ def _die_at(point: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
-        def both(*args: Any, **options: Any) -> Any:
+        def counted(*args: Any, **options: Any) -> Any:
             step()
-            result = call(*args, **options)
-            step()
-            return result
+            return call(*args, **options)
 
-        return both
+        return counted
 
     for name in POINTS:
         setattr(os, name, watched(getattr(os, name)))
+
+
+class SharedLog(SimLog):
+    """A SimLog of which several processes append to one history, kept in a file.
+
+    Args:
+        like: the log whose keys and witnesses it has.
+    """
+
+    def __init__(self, like: SimLog, file: Path) -> None:
+        super().__init__(origin=like.origin, witnesses=0, quorum=like.quorum)
+        self.signers, self.witnesses, self.entries = like.signers, like.witnesses, like.entries
+        self._file = file
+
+    def prove(self, entry: bytes) -> bytes:
+        with self._file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._file.exists():
+                self.entries = [decode_base64(text, what="entry") for text in json.loads(self._file.read_bytes())]
+            self.append(entry)
+            write_file(self._file, json.dumps([encode_base64(each) for each in self.entries]).encode())
+            return super().prove(entry)

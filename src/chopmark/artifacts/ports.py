@@ -38,10 +38,16 @@ class BlobStore(ABC):
 
 
 class Session(ABC):
-    """A loaded model: one two-dimensional input of numbers, of whose outputs the first is two-dimensional.
+    """A loaded model: rows of numbers in, rows of numbers out.
 
+    A row is one example: the elements of all inputs, in the model's order. The answer is the model's first output, flat.
     One thread at a time uses a session.
     """
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many numbers a row has."""
 
     @abstractmethod
     def _run(self, rows: Sequence[Sequence[float]]) -> list[list[float]]: ...

@@ -23,7 +23,7 @@ from chopmark.policy import (
 )
 from chopmark.statements import PredicateType, VerifiedStatement, encode_statement
 from unit.policy.facts import PACKAGE, SecondEngine, candidate, default_policy, fact, facts, policy
-from unit.release.kit import chain, digest, inspection, provenance, statement, result_of
+from unit.release.kit import chain, digest, inspection, provenance, result_of, statement
 
 RULES = [
     "dataset-registered",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chopmark.artifacts import BlobStore, Digest, read_file, sync_folder, write_file
-from chopmark.channel.ports import ChannelStore
+from chopmark.channel.ports import ChannelStore, Fetcher, MissingError
 from chopmark.errors import UndecidedError, UsageError, VerificationError
 
 MAX_BLOB_BYTES = 8 * 1024**3
@@ -41,6 +41,19 @@ class FolderBlobs(BlobStore):
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / digest.hex[:2] / digest.hex[2:]
+
+
+class FolderFetcher(Fetcher):
+    """A channel in a folder: on a stick that was carried here, or on the same machine. Trusted as little as a server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _fetch(self, path: str, max_bytes: int) -> bytes:
+        file = _inside(self._folder, path)
+        if not file.exists():
+            raise MissingError(f"{path}: the channel has no such file")
+        return read_file(file, max_bytes=max_bytes)
 
 
 class FolderChannel(ChannelStore):
@@ -79,10 +92,7 @@ class FolderChannel(ChannelStore):
             return True
 
     def _file(self, path: str) -> Path:
-        parts = path.split("/")
-        if any(part in ("", ".", "..") for part in parts):
-            raise UsageError(f"{path!r}: not a path in a channel")
-        return self._folder.joinpath(*parts)
+        return _inside(self._folder, path)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -90,3 +100,10 @@ class FolderChannel(ChannelStore):
         with (self._folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _inside(folder: Path, path: str) -> Path:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise UsageError(f"{path!r}: not a path in a channel")
+    return folder.joinpath(*parts)

@@ -26,7 +26,7 @@ from chopmark.release import MAIN, Commit, Committer, GitHost
 TIMEOUT_S: Final = 120
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_BRANCH: Final = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)|\.$))[A-Za-z0-9][A-Za-z0-9._/+-]{0,198}[A-Za-z0-9_+-]")
+_BRANCH: Final = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9][A-Za-z0-9._/+-]{0,198}")
 _SETTINGS: Final = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",

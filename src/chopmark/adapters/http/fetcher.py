@@ -35,7 +35,10 @@ class HttpFetcher(Fetcher):
                 raise MissingError(f"{path}: the channel has no such file")
             if response.status != 200:
                 raise UndecidedError(f"{path}: the channel answered {response.status}", code="unreachable")
-            data = response.read(max_bytes + 1, decode_content=False)
+            data = b""
+            # Until there is nothing left: one read of a connection that broke off looks like a short file.
+            while len(data) <= max_bytes and (part := response.read(max_bytes + 1 - len(data), decode_content=False)):
+                data += part
             whole = len(data) <= max_bytes
         finally:
             # A connection with an unread rest is closed, not drained: the rest may have no end.

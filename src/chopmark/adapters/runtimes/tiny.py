@@ -38,6 +38,10 @@ class TinySession(Session):
     def __init__(self, model: TinyModel) -> None:
         self._model = model
 
+    @property
+    def width(self) -> int:
+        return len(self._model.weights[0])
+
     def _run(self, rows: Sequence[Sequence[float]]) -> list[list[float]]:
         outputs = list(zip(self._model.weights, self._model.bias, strict=True))
         return [

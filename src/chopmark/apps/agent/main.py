@@ -24,6 +24,7 @@ from chopmark.apps.agent import wiring
 from chopmark.apps.agent.loop import Turn, loop, turn
 from chopmark.artifacts import Digest, read_file
 from chopmark.device import (
+    TIER,
     Config,
     Device,
     Enrolment,
@@ -97,7 +98,7 @@ def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None
     """
     device = wiring.wire(folder)
     fetcher, fleet = wiring.fetcher(device.config.channel_url), wiring.fleet(device.config.fleet_url)
-    show = tell if tell is not None else lambda found: _tell(device, found)
+    show = tell if tell is not None else _Talk(device)
     last = Turn()
 
     def keep(found: Turn) -> None:
@@ -214,27 +215,40 @@ def _run(given: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _tell(device: Device, found: Turn) -> None:
-    """Say what is worth a line."""
-    for refusal in found.refusals:
-        say(f"{refusal.model or 'channel'}: refused at step {refusal.step}: {refusal.code}: {refusal.message}")
-    for error in found.undecided:
-        say(f"undecided: {error.code}: {error.message}")
+def _lines(device: Device, found: Turn) -> list[str]:
+    """Return what is worth a line."""
+    lines = [f"{r.model or 'channel'}: refused at step {r.step}: {r.code}: {r.message}" for r in found.refusals]
+    lines += [f"undecided: {error.code}: {error.message}" for error in found.undecided]
     if isinstance(found.refreshed, Refreshed):
         for model, outcome in found.refreshed.models.items():
             if isinstance(outcome.verdict, Verified):
                 version = outcome.verdict.release.version
-                say(f"{model}: {outcome.action}: version {version} in slot {outcome.verdict.slot}")
+                lines.append(f"{model}: {outcome.action}: version {version} in slot {outcome.verdict.slot}")
             elif outcome.verdict is None and outcome.error is None:
-                say(f"{model}: {outcome.action}")
-    if found.delivery is not None and found.delivery.sent:
-        answer = found.delivery.answer
-        say(f"{found.delivery.sent} reports delivered" + (f": {answer.result}" if answer else ""))
-    if found.delivery is not None and found.delivery.refused is not None:
-        say(f"reports not accepted: {found.delivery.refused.message}")
-    if found.delivery is not None and found.delivery.behind:
-        say("the service knows a newer publication than this device is shown: look for who serves the channel")
-    say(f"tier T1; rollback memory: {device.rollback_memory}")
+                lines.append(f"{model}: {outcome.action}")
+    delivery = found.delivery
+    if delivery is not None and delivery.answer is not None:
+        lines.append(f"reports delivered: {delivery.sent}; the newest was {delivery.answer.result}")
+    if delivery is not None and delivery.refused is not None:
+        lines.append(f"reports not accepted: {delivery.refused.message}")
+    if delivery is not None and delivery.behind:
+        lines.append("the service knows a newer publication than this device is shown: look for who serves the channel")
+    return [*lines, f"tier T{TIER}; rollback memory: {device.rollback_memory}"]
+
+
+class _Talk:
+    """Says what a turn found, unless the turn before said the same."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._last: list[str] = []
+
+    def __call__(self, found: Turn) -> None:
+        lines = _lines(self._device, found)
+        if lines != self._last:
+            for line in lines:
+                say(line)
+        self._last = lines
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chopmark.adapters.blobs.folder import FolderFetcher
 from chopmark.adapters.counters.simulated import SimulatedCounter
 from chopmark.adapters.counters.software import NoCounter
 from chopmark.adapters.http.fetcher import HttpFetcher
@@ -42,7 +43,9 @@ def make_signer(path: Path) -> Signer:
 
 
 def fetcher(url: str) -> Fetcher:
-    """Return the channel at *url*."""
+    """Return the channel at *url*; ``file:///folder`` is one that was carried here."""
+    if url.startswith("file:///"):
+        return FolderFetcher(Path(url.removeprefix("file://")))
     return HttpFetcher(url)
 
 
