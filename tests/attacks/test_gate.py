@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,40 +12,75 @@ import pytest
 
 from chopmark.adapters.kms import file as kms
 from chopmark.artifacts import Digest
-from chopmark.channel import decode_release
+from chopmark.channel import Release
 from chopmark.errors import ChopmarkError, DecodeError, Refused, VerificationError
 from chopmark.keys import Algorithm
 from chopmark.policy import Allowed, Denied, default_policy_file, read_vsa
-from chopmark.release import Committer, desired, verify_range
+from chopmark.release import Committer, desired, read_model, verify_range
 from chopmark.release.wire import decode_model_release, encode_model_release, model_release
 from chopmark.statements import Envelope, add_signatures, decode_envelope, encode_envelope, verify
 from simulators.trust import NOW, SimTrust
 from unit.release.kit import Shop, chain, digest, inspection
 
 
+BRANCH = "release/digits-1"
+Start = Callable[[str], Shop]
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop.found(tmp_path_factory.mktemp("founded"))
+
+
+@pytest.fixture(scope="module")
+def proposed(founded: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Version 1 on its branch, approved by nobody."""
+    shop = founded.copy(tmp_path_factory.mktemp("proposed"))
+    shop.propose(shop.draft())
+    return shop
+
+
+@pytest.fixture(scope="module")
+def approved(proposed: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Version 1 on its branch, approved by two owners."""
+    shop = proposed.copy(tmp_path_factory.mktemp("approved"))
+    shop.approve(BRANCH, "owner-a")
+    shop.approve(BRANCH, "owner-b")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def merged(approved: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Version 1 on main."""
+    shop = approved.copy(tmp_path_factory.mktemp("merged"))
+    shop.merge(BRANCH)
+    return shop
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
+def start(founded: Shop, proposed: Shop, approved: Shop, merged: Shop, tmp_path: Path) -> Start:
+    """Return a copy of the workspace at a stage of its life."""
+    stages = {"founded": founded, "proposed": proposed, "approved": approved, "merged": merged}
+    return lambda stage: stages[stage].copy(tmp_path)
 
 
-def proposed(shop: Shop, *owners: str, version: str = "1") -> tuple[str, Digest]:
-    proposal = shop.propose(shop.draft(version))
-    assert proposal.release is not None
-    for owner in owners:
-        shop.approve(proposal.branch, owner)
-    return proposal.branch, proposal.release.digest
+def on_branch(shop: Shop, branch: str = BRANCH) -> Release:
+    model = read_model(shop.git, shop.git.head(branch) or "", "digits", workspace="acme")
+    assert model is not None
+    return model.release
 
 
-def envelope_of(shop: Shop, branch: str, release: Digest) -> Envelope:
-    return decode_envelope(shop.git.read(shop.git.head(branch) or "", path_of(release), max_bytes=10**6) or b"")
+def envelope_of(shop: Shop, branch: str = BRANCH) -> Envelope:
+    path = path_of(on_branch(shop, branch).digest)
+    return decode_envelope(shop.git.read(shop.git.head(branch) or "", path, max_bytes=10**6) or b"")
 
 
 def path_of(release: Digest) -> str:
     return f"envelopes/{release.hex}.json"
 
 
-def refused(shop: Shop, branch: str) -> str:
-    """Return the code that merging *branch* ends with; main stays where it was."""
+def refused(shop: Shop, branch: str = BRANCH) -> str:
+    """Return the code that merging *branch* ends with: main stays where it was."""
     before = shop.main
     with pytest.raises(ChopmarkError) as caught:
         shop.merge(branch)
@@ -52,33 +88,35 @@ def refused(shop: Shop, branch: str) -> str:
     return caught.value.code
 
 
-def test_one_approver_alone_is_refused_naming_rule_fact_and_what_is_missing(shop: Shop) -> None:
-    branch, release = proposed(shop, "owner-a")
+def test_one_approver_alone_is_refused_naming_rule_fact_and_what_is_missing(start: Start) -> None:
+    shop = start("proposed")
+    shop.approve(BRANCH, "owner-a")
     before = shop.main
-    merged = shop.merge(branch)
+    merged = shop.merge(BRANCH)
     decision = merged.checked.decision
     assert isinstance(decision, Denied)
     (verdict,) = decision.failed
     assert (verdict.id, verdict.message) == ("needs-two-approvers", "owner-a signed; owner-b or owner-c missing")
     assert (merged.commit, shop.main) == (None, before)
     logged = read_vsa(verify(shop.ledger.envelopes[-1], shop.trust, "gate").statement)
-    assert (logged.passed, logged.release, logged.approvals) == (False, release, ("owner-a",))
+    assert (logged.passed, logged.release, logged.approvals) == (False, on_branch(shop).digest, ("owner-a",))
     assert len(logged.inputs) == 8
 
 
-def test_one_owner_with_both_keys_twice_is_one_owner(shop: Shop) -> None:
-    branch, _ = proposed(shop, "owner-a")
+def test_one_owner_with_both_keys_twice_is_one_owner(start: Start) -> None:
+    shop = start("approved")
     with pytest.raises(ChopmarkError, match="add no approval"):
-        shop.approve(branch, "owner-a")
+        shop.approve(BRANCH, "owner-a")
 
 
-def test_half_a_hybrid_is_no_approval(shop: Shop) -> None:
-    branch, release = proposed(shop, "owner-a")
+def test_half_a_hybrid_is_no_approval(start: Start) -> None:
+    shop = start("proposed")
+    shop.approve(BRANCH, "owner-a")
     with pytest.raises(ChopmarkError, match=r"owner-b lacks ml-dsa-65"):
-        shop.approve(branch, "owner-b", signers=shop.people.keys("owner-b")[:1])
-    half = add_signatures(envelope_of(shop, branch, release), shop.people.keys("owner-b")[:1])
-    shop.write(branch, {path_of(release): encode_envelope(half)})
-    decision = shop.check(branch).decision
+        shop.approve(BRANCH, "owner-b", signers=shop.people.keys("owner-b")[:1])
+    half = add_signatures(envelope_of(shop), shop.people.keys("owner-b")[:1])
+    shop.write(BRANCH, {path_of(on_branch(shop).digest): encode_envelope(half)})
+    decision = shop.check(BRANCH).decision
     assert isinstance(decision, Denied)
     assert decision.failed[0].message == (
         "owner-a signed; owner-b lacks ecdsa-p256|ed25519; owner-b or owner-c missing"
@@ -87,36 +125,36 @@ def test_half_a_hybrid_is_no_approval(shop: Shop) -> None:
     )
 
 
-def test_a_gate_or_maintainer_key_approves_nothing(shop: Shop) -> None:
-    branch, release = proposed(shop)
+def test_a_gate_or_maintainer_key_approves_nothing(start: Start) -> None:
+    shop = start("proposed")
     for owner in ("gate", "security-a"):
         with pytest.raises(ChopmarkError, match="nobody signed"):
-            shop.approve(branch, owner)
-    forged = add_signatures(envelope_of(shop, branch, release), shop.people.keys("gate", "security-a", "security-b"))
-    shop.write(branch, {path_of(release): encode_envelope(forged)})
-    assert isinstance(shop.check(branch).decision, Denied)
+            shop.approve(BRANCH, owner)
+    forged = add_signatures(envelope_of(shop), shop.people.keys("gate", "security-a", "security-b"))
+    shop.write(BRANCH, {path_of(on_branch(shop).digest): encode_envelope(forged)})
+    assert isinstance(shop.check(BRANCH).decision, Denied)
 
 
-def test_a_payload_edited_after_approval_is_refused(shop: Shop) -> None:
-    branch, release = proposed(shop, "owner-a", "owner-b")
-    data = shop.git.read(shop.git.head(branch) or "", "models/digits.yaml", max_bytes=10**6) or b""
+def test_a_payload_edited_after_approval_is_refused(start: Start) -> None:
+    shop = start("approved")
+    data = shop.git.read(shop.git.head(BRANCH) or "", "models/digits.yaml", max_bytes=10**6) or b""
     other = str(digest("another package")).encode()
     edited = data.replace(str(digest("package 1")).encode(), other)
     assert edited != data
-    shop.write(branch, {"models/digits.yaml": edited})
-    assert refused(shop, branch) == "release-altered"
+    shop.write(BRANCH, {"models/digits.yaml": edited})
+    assert refused(shop) == "release-altered"
     model = decode_model_release(edited, workspace="acme")
-    signed = envelope_of(shop, branch, release)
-    moved = {path_of(release): None, path_of(model.release.digest): encode_envelope(signed)}
-    shop.write(branch, moved)
-    assert refused(shop, branch) == "undecodable", "the signed envelope under the edited file's name"
+    signed = envelope_of(shop)
+    moved = {path_of(on_branch(shop).digest): None, path_of(model.release.digest): encode_envelope(signed)}
+    shop.write(BRANCH, moved)
+    assert refused(shop) == "undecodable", "the signed envelope under the edited file's name"
     swapped = Envelope(payload=model.payload, signatures=signed.signatures)
-    shop.write(branch, {path_of(model.release.digest): encode_envelope(swapped)})
-    assert refused(shop, branch) == "vsa-unconfirmed", "signatures over other bytes, evidence about another package"
+    shop.write(BRANCH, {path_of(model.release.digest): encode_envelope(swapped)})
+    assert refused(shop) == "vsa-unconfirmed", "signatures over other bytes, evidence about another package"
 
 
-def test_the_same_edit_pushed_to_main_is_not_desired(shop: Shop) -> None:
-    shop.release()
+def test_the_same_edit_pushed_to_main_is_not_desired(start: Start) -> None:
+    shop = start("merged")
     data = shop.git.read(shop.main, "models/digits.yaml", max_bytes=10**6) or b""
     shop.write("main", {"models/digits.yaml": data.replace(b"epoch: 1", b"epoch: 2")})
     with pytest.raises(VerificationError) as caught:
@@ -125,10 +163,10 @@ def test_the_same_edit_pushed_to_main_is_not_desired(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("change", [{"model": "faces"}, {"channels": ("beta",)}])
-def test_an_approval_of_another_model_or_channel_is_refused(shop: Shop, change: dict[str, object]) -> None:
+def test_an_approval_of_another_model_or_channel_is_refused(start: Start, change: dict[str, object]) -> None:
     """Signatures over one release are put on another, under its name."""
-    release = shop.release().checked.release
-    signed = decode_envelope(shop.git.read(shop.main, path_of(release.digest), max_bytes=10**6) or b"")
+    shop = start("merged")
+    release, signed = on_branch(shop, "main"), envelope_of(shop, "main")
     other = model_release(replace(release, **change), policy="default")
     stolen = Envelope(payload=other.payload, signatures=signed.signatures)
     name = other.release.model
@@ -143,12 +181,13 @@ def test_an_approval_of_another_model_or_channel_is_refused(shop: Shop, change: 
     assert caught.value.code == "release-unapproved"
 
 
-def test_an_envelope_of_another_workspace_is_no_fallback_and_no_release_here(shop: Shop, tmp_path: Path) -> None:
+def test_an_envelope_of_another_workspace_is_no_fallback_and_no_release_here(start: Start, tmp_path: Path) -> None:
     """The same owners approve in both workspaces; what they said in one is not said in the other."""
+    shop = start("founded")
     elsewhere = SimTrust(workspace="other")
     elsewhere.signers = shop.people.signers
     elsewhere.policy = replace(shop.trust, workspace="other")
-    there = Shop(tmp_path / "other", trust=elsewhere).release().checked
+    there = Shop.found(tmp_path / "other", trust=elsewhere).release().checked
     data = encode_envelope(there.envelope)
     shop.write("main", {path_of(there.release.digest): data})
     with pytest.raises(VerificationError, match="workspace other"):
@@ -156,33 +195,34 @@ def test_an_envelope_of_another_workspace_is_no_fallback_and_no_release_here(sho
     assert shop.release("3").checked.release.counter == 1, "nor does its counter count"
 
 
-def test_an_approver_who_may_not_approve_for_a_channel_is_refused(shop: Shop) -> None:
-    branch, _ = proposed(shop)
+def test_an_approver_who_may_not_approve_for_a_channel_is_refused(start: Start) -> None:
+    shop = start("proposed")
     approver = replace(shop.trust.role("approver"), channels=("beta*",))
     shop.trust = replace(shop.trust, roles={**shop.trust.roles, "approver": approver})
     with pytest.raises(VerificationError, match="may not approve for channel production"):
-        shop.approve(branch, "owner-a")
-    assert refused(shop, branch) == "statement-forbidden"
+        shop.approve(BRANCH, "owner-a")
+    assert refused(shop) == "statement-forbidden"
 
 
-def test_a_commit_by_an_unknown_signer_is_refused(shop: Shop, tmp_path: Path) -> None:
-    branch, release = proposed(shop, "owner-a", "owner-b")
+def test_a_commit_by_an_unknown_signer_is_refused(start: Start, tmp_path: Path) -> None:
+    shop = start("approved")
     stranger = tmp_path / "stranger"
     kms.export_openssh(kms.generate(Algorithm.ED25519), stranger)
     shop.git.commit(
-        branch,
-        {path_of(release): encode_envelope(envelope_of(shop, branch, release)) + b"\n"},
-        parent=shop.git.head(branch),
+        BRANCH,
+        {path_of(on_branch(shop).digest): encode_envelope(envelope_of(shop)) + b"\n"},
+        parent=shop.git.head(BRANCH),
         message="Harmless",
         by=Committer(name="maintainer", email="maintainer@acme", key=stranger),
         at=NOW,
     )
-    assert refused(shop, branch) == "commit-untrusted"
+    assert refused(shop) == "commit-untrusted"
 
 
-def test_a_branch_that_was_set_back_or_rewritten_is_noticed(shop: Shop) -> None:
+def test_a_branch_that_was_set_back_or_rewritten_is_noticed(start: Start) -> None:
+    shop = start("approved")
     first = shop.main
-    applied = shop.release().commit or ""
+    applied = shop.merge(BRANCH).commit or ""
     git = ["git", "-C", str(shop.git.folder)]
     subprocess.run([*git, "update-ref", "refs/heads/main", first], check=True)
     with pytest.raises(VerificationError) as caught:
@@ -192,36 +232,37 @@ def test_a_branch_that_was_set_back_or_rewritten_is_noticed(shop: Shop) -> None:
         verify_range(shop.git, since="1" * 40, to=shop.main, trust=shop.trust)
 
 
-def test_a_proposal_that_brings_its_own_policy_is_refused(shop: Shop) -> None:
-    branch, _ = proposed(shop, "owner-a")
+def test_a_proposal_that_brings_its_own_policy_is_refused(start: Start) -> None:
+    shop = start("approved")
     weak = default_policy_file().replace(b"size(approvals) >= 2", b"size(approvals) >= 1")
-    shop.write(branch, {"policies/default.yaml": weak})
-    assert refused(shop, branch) == "proposal-foreign"
+    shop.write(BRANCH, {"policies/default.yaml": weak})
+    assert refused(shop) == "proposal-foreign"
 
 
 @pytest.mark.parametrize("path", ["trust/1.trust.json", "channels/production.yaml", ".gitattributes", "models/b.yaml"])
-def test_a_proposal_that_changes_anything_else_is_refused(shop: Shop, path: str) -> None:
-    branch, _ = proposed(shop, "owner-a", "owner-b")
-    shop.write(branch, {path: b"x"})
-    assert refused(shop, branch) in {"proposal-foreign", "usage"}
+def test_a_proposal_that_changes_anything_else_is_refused(start: Start, path: str) -> None:
+    shop = start("approved")
+    shop.write(BRANCH, {path: b"x"})
+    assert refused(shop) in {"proposal-foreign", "usage"}
 
 
 def test_no_policy_lowers_what_trust_asks_for(tmp_path: Path) -> None:
     weak = default_policy_file().replace(b"size(approvals) >= 2", b"size(approvals) >= 1")
-    shop = Shop(tmp_path, policy=weak)
-    branch, _ = proposed(shop, "owner-a")
+    shop = Shop.found(tmp_path, policy=weak)
+    shop.propose(shop.draft())
+    shop.approve(BRANCH, "owner-a")
     logged = len(shop.ledger.envelopes)
     with pytest.raises(Refused) as caught:
-        shop.merge(branch)
+        shop.merge(BRANCH)
     assert caught.value.code == "release-unapproved"
     assert len(shop.ledger.envelopes) == logged, "and no decision says PASSED"
 
 
 def test_a_policy_that_errs_denies(tmp_path: Path) -> None:
     broken = default_policy_file().replace(b"size(approvals) >= 2", b"approvals[7] != 'nobody'")
-    shop = Shop(tmp_path, policy=broken)
-    branch, _ = proposed(shop, "owner-a", "owner-b")
-    decision = shop.check(branch).decision
+    shop = Shop.found(tmp_path, policy=broken)
+    shop.propose(shop.draft())
+    decision = shop.check(BRANCH).decision
     assert isinstance(decision, Denied)
     assert "could not be evaluated" in decision.failed[0].message
 
@@ -236,16 +277,17 @@ def test_a_policy_that_errs_denies(tmp_path: Path) -> None:
         b"kind: ModelRelease\n---\nkind: ModelRelease\n",
     ],
 )
-def test_yaml_that_two_readers_could_read_differently_is_refused(shop: Shop, text: bytes) -> None:
-    branch, _ = proposed(shop, "owner-a", "owner-b")
-    shop.write(branch, {"models/digits.yaml": text})
+def test_yaml_that_two_readers_could_read_differently_is_refused(start: Start, text: bytes) -> None:
+    shop = start("approved")
+    shop.write(BRANCH, {"models/digits.yaml": text})
     with pytest.raises(DecodeError):
-        shop.check(branch)
+        shop.check(BRANCH)
 
 
-def test_a_gate_that_lies_convinces_no_approver(shop: Shop) -> None:
+def test_a_gate_that_lies_convinces_no_approver(start: Start) -> None:
     """A stolen gate key signs PASSED over evidence that does not suffice, and proposes it."""
-    draft = shop.draft()
+    shop = start("merged")
+    draft = shop.draft("2")
     shop.record("inspector", inspection(draft.manifest, "Lambda layer"))
     denied = shop.propose(draft)
     assert isinstance(denied.decision, Denied)
@@ -253,10 +295,10 @@ def test_a_gate_that_lies_convinces_no_approver(shop: Shop) -> None:
     said = {**lying.predicate, "verificationResult": "PASSED", "verifiedLevels": ["CHOPMARK_EVIDENCE"]}
     said["rules"] = [{**rule, "ok": True, "message": ""} for rule in said["rules"]]  # type: ignore[union-attr]
     vsa = shop.record("gate", replace(lying, predicate=said))
-    good = shop.release("9").checked.release  # to borrow the form of a release from
+    good = on_branch(shop, "main")  # to borrow the form of a release from
     inputs = read_vsa(replace(lying, predicate=said)).inputs
     forged = model_release(
-        replace(good, version="1", manifest=draft.manifest, counter=2, vsa=vsa.digest, evidence=inputs),
+        replace(good, version="2", manifest=draft.manifest, counter=2, vsa=vsa.digest, evidence=inputs),
         policy="default",
     )
     digest_ = forged.release.digest
@@ -268,25 +310,25 @@ def test_a_gate_that_lies_convinces_no_approver(shop: Shop) -> None:
     assert refused(shop, "release/forged") == "vsa-unconfirmed"
 
 
-def test_a_gate_that_hides_the_bad_statement_convinces_no_approver(shop: Shop) -> None:
+def test_a_gate_that_hides_the_bad_statement_convinces_no_approver(start: Start) -> None:
     """The gate proposes before the finding is logged, or leaves it out: who approves looks at the whole ledger."""
-    draft = shop.draft()
-    branch = shop.propose(draft).branch
-    shop.record("inspector", inspection(draft.manifest, "Lambda layer"))
+    shop = start("proposed")
+    shop.record("inspector", inspection(on_branch(shop).manifest, "Lambda layer"))
     with pytest.raises(VerificationError, match="inspected"):
-        shop.approve(branch, "owner-a")
+        shop.approve(BRANCH, "owner-a")
 
 
-def test_a_release_that_names_no_logged_decision_is_refused(shop: Shop) -> None:
-    branch, release = proposed(shop)
-    vsa = decode_release(envelope_of(shop, branch, release).payload).vsa
+def test_a_release_that_names_no_logged_decision_is_refused(start: Start) -> None:
+    shop = start("proposed")
+    vsa = on_branch(shop).vsa
     shop.ledger.envelopes = [envelope for envelope in shop.ledger.envelopes if envelope.digest != vsa]
     with pytest.raises(VerificationError) as caught:
-        shop.approve(branch, "owner-a")
+        shop.approve(BRANCH, "owner-a")
     assert caught.value.code == "vsa-missing"
 
 
-def test_statements_by_the_wrong_role_are_no_evidence(shop: Shop) -> None:
+def test_statements_by_the_wrong_role_are_no_evidence(start: Start) -> None:
+    shop = start("founded")
     draft = shop.draft()
     package = digest("unproven")
     for owner, statement in chain(package):
@@ -297,10 +339,10 @@ def test_statements_by_the_wrong_role_are_no_evidence(shop: Shop) -> None:
     assert len(decision.failed) == 7
 
 
-def test_a_reverted_counter_is_not_free_again(shop: Shop) -> None:
+def test_a_reverted_counter_is_not_free_again(start: Start) -> None:
     """A revert by hand takes the envelope of counter 2 away; the ledger still knows it."""
-    first = shop.release("1").checked.release
-    shop.release("2", fallbacks=(first.digest,))
+    shop = start("merged")
+    shop.release("2")
     run = ["git", "-C", str(shop.git.folder), "-c", "user.name=m", "-c", "user.email=m@x"]
     subprocess.run([*run, "revert", "--no-edit", "-m", "1", "HEAD"], check=True, capture_output=True)
     third = shop.propose(shop.draft("3")).release
@@ -308,10 +350,10 @@ def test_a_reverted_counter_is_not_free_again(shop: Shop) -> None:
     assert third.counter == 3
 
 
-def test_what_is_merged_is_what_was_checked(shop: Shop) -> None:
-    branch, release = proposed(shop, "owner-a", "owner-b")
-    merged = shop.merge(branch)
+def test_what_is_merged_is_what_was_checked(start: Start) -> None:
+    shop = start("approved")
+    merged = shop.merge(BRANCH)
     assert isinstance(merged.checked.decision, Allowed)
     found = desired(shop.git, merged.commit or "", trust=shop.trust, workspace="acme")
-    assert list(found.releases) == [release]
+    assert list(found.releases) == [on_branch(shop).digest]
     verify_range(shop.git, since=None, to=shop.main, trust=shop.trust)

@@ -28,7 +28,7 @@ from chopmark.release.model import (
 )
 from chopmark.release.ports import Commit, Committer, EvidenceSource, GitHost, StatementLog
 from chopmark.release.propose import Proposal, branch_name, propose
-from chopmark.release.repository import read_model
+from chopmark.release.repository import read_model, read_policy
 from chopmark.release.status import (
     Condition,
     ConditionType,
@@ -93,6 +93,7 @@ __all__ = [
     "plan",
     "propose",
     "read_model",
+    "read_policy",
     "reconciling",
     "verify_range",
     "withdraw",

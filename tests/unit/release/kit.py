@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -117,14 +118,20 @@ def people() -> SimTrust:
 class Shop:
     """A workspace ``acme`` with one channel, and everybody's keys."""
 
-    def __init__(self, folder: Path, *, trust: SimTrust | None = None, policy: bytes | None = None) -> None:
+    def __init__(self, folder: Path, *, trust: SimTrust | None = None, envelopes: Sequence[Envelope] = ()) -> None:
         self.people = trust or people()
         self.trust = self.people.policy
-        self.ledger = SimLedger()
+        self.ledger = SimLedger(list(envelopes))
         self.folder = folder
+        self.git = LocalGit(folder / "release")
+
+    @classmethod
+    def found(cls, folder: Path, *, trust: SimTrust | None = None, policy: bytes | None = None) -> Shop:
+        """Make one, with the policy that ships or another."""
+        shop = cls(folder, trust=trust)
         for owner in ("maintainer", "operator"):
-            kms.export_openssh(self.people.signers[owner][0], folder / "keys" / owner)
-        self.git = LocalGit.create(
+            kms.export_openssh(shop.people.signers[owner][0], folder / "keys" / owner)
+        LocalGit.create(
             folder / "release",
             files={
                 "policies/default.yaml": policy or default_policy_file(),
@@ -135,6 +142,13 @@ class Shop:
             key=folder / "keys" / "maintainer",
             at=NOW,
         )
+        return shop
+
+    def copy(self, folder: Path) -> Shop:
+        """Return a copy in *folder*: what several tests begin with is made once."""
+        for name in ("keys", "release"):
+            shutil.copytree(self.folder / name, folder / name, symlinks=True)
+        return Shop(folder, trust=self.people, envelopes=self.ledger.envelopes)
 
     def by(self, owner: str) -> Committer:
         return Committer(name=owner, email=f"{owner}@acme", key=self.folder / "keys" / owner)

@@ -22,7 +22,7 @@ FILES = {"a.txt": b"one\r\n", "folder/b.txt": b"two", "folder/deep/c.txt": b"thr
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    path = tmp_path / "keys" / "maintainer"
+    path = tmp_path / "maintainer"
     kms.export_openssh(people().signers["maintainer"][0], path)
     return path
 

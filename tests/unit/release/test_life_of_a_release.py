@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from chopmark.artifacts import Digest
-from chopmark.channel import Assignment, decode_release
+from chopmark.channel import Assignment, Release, decode_release
 from chopmark.errors import DecodeError, Refused, UndecidedError, UsageError, VerificationError
 from chopmark.policy import Allowed, Denied, Phase, Undecidable, read_vsa
 from chopmark.release import (
     Channel,
+    Desired,
     Ring,
     desired,
     empty_channel,
@@ -26,8 +27,13 @@ from simulators.trust import NOW
 from unit.release.kit import Shop, digest, inspection, result_of
 
 
-def wanted(shop: Shop):
+def wanted(shop: Shop) -> Desired:
     return desired(shop.git, shop.main, trust=shop.trust, workspace="acme")
+
+
+def current(shop: Shop) -> Release:
+    (assignment,) = wanted(shop).channels["production"]
+    return wanted(shop).releases[assignment.release].release
 
 
 def test_a_release_is_proposed_approved_checked_and_merged(shop: Shop) -> None:
@@ -88,14 +94,13 @@ def test_without_a_ledger_nothing_is_decided(shop: Shop) -> None:
     assert shop.merge(branch).commit is None
 
 
-def test_counters_rise_by_one_and_fallbacks_must_be_approved(shop: Shop) -> None:
-    first = shop.release("1").checked.release
-    with pytest.raises(VerificationError, match="fallback") as caught:
-        shop.propose(shop.draft("2", fallbacks=(digest("unknown"),)))
-    assert caught.value.code == "fallback-unapproved"
-    second = shop.release("2", fallbacks=(first.digest,)).checked.release
+def test_counters_rise_by_one_and_fallbacks_must_be_approved(busy: Shop) -> None:
+    shop, second = busy, current(busy)
     assert second.counter == 2
-    assert set(wanted(shop).releases) == {first.digest, second.digest}, "fallbacks come along"
+    assert set(wanted(shop).releases) == {second.digest, *second.fallbacks}, "fallbacks come along"
+    with pytest.raises(VerificationError, match="fallback") as caught:
+        shop.propose(shop.draft("3", fallbacks=(digest("unknown"),)))
+    assert caught.value.code == "fallback-unapproved"
     lower = shop.propose(shop.draft("3", counter=2))
     shop.approve(lower.branch, "owner-a")
     shop.approve(lower.branch, "owner-b")
@@ -104,14 +109,14 @@ def test_counters_rise_by_one_and_fallbacks_must_be_approved(shop: Shop) -> None
     assert [v.message for v in checked.decision.failed] == ["counter 2 is not above 2, that of the newest release"]
 
 
-def test_withdraw_reverts_to_a_named_fallback_and_frees_no_counter(shop: Shop) -> None:
-    first = shop.release("1").checked.release
-    second = shop.release("2", fallbacks=(first.digest,)).checked.release
+def test_withdraw_reverts_to_a_named_fallback_and_frees_no_counter(busy: Shop) -> None:
+    shop, second = busy, current(busy)
+    (first,) = second.fallbacks
     taken = withdraw(
         "digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="wrong on\nsevens"
     )
-    assert (taken.release.digest, taken.fallback.digest, taken.commit) == (second.digest, first.digest, shop.main)
-    assert wanted(shop).channels["production"][0].release == first.digest
+    assert (taken.release, taken.fallback.digest, taken.commit) == (second, first, shop.main)
+    assert wanted(shop).channels["production"][0].release == first
     subject = verify_range(shop.git, since=None, to=shop.main, trust=shop.trust)[-1].subject
     assert subject == 'Revert "Release digits 2"'
     with pytest.raises(VerificationError) as caught:
@@ -133,26 +138,26 @@ def test_withdraw_refuses_what_no_approver_named(shop: Shop) -> None:
     assert shop.main == before
 
 
-def test_rings_say_everything_about_a_model(shop: Shop) -> None:
-    first = shop.release("1").checked.release
-    second = shop.release("2", fallbacks=(first.digest,)).checked.release
-    rings = (Ring(model="digits", first=0, end=500), Ring(model="digits", release=first.digest))
+def test_rings_say_everything_about_a_model(busy: Shop) -> None:
+    shop, second = busy, current(busy)
+    (first,) = second.fallbacks
+    rings = (Ring(model="digits", first=0, end=500), Ring(model="digits", release=first))
     shop.write("main", {"channels/production.yaml": encode_channel(Channel(name="production", rings=rings))})
     found = [(a.first, a.end, a.release) for a in wanted(shop).channels["production"]]
-    assert found == [(0, 500, second.digest), (0, 10_000, first.digest)]
+    assert found == [(0, 500, second.digest), (0, 10_000, first)]
 
 
-def test_a_release_is_not_assigned_to_a_channel_it_was_not_approved_for(shop: Shop) -> None:
-    first = shop.release("1").checked.release
-    ring = Ring(model="digits", release=first.digest)
+def test_a_release_is_not_assigned_to_a_channel_it_was_not_approved_for(busy: Shop) -> None:
+    shop = busy
+    ring = Ring(model="digits", release=current(shop).digest)
     shop.write("main", {"channels/beta.yaml": encode_channel(Channel(name="beta", rings=(ring,)))})
     with pytest.raises(Refused) as caught:
         wanted(shop)
     assert caught.value.code == "release-misdirected"
 
 
-def test_a_state_that_is_empty_or_unreadable_is_refused(shop: Shop) -> None:
-    shop.release("1")
+def test_a_state_that_is_empty_or_unreadable_is_refused(busy: Shop) -> None:
+    shop = busy
     bad: list[tuple[dict[str, bytes | None], str]] = [
         ({"models/digits.yaml": None}, "assigns no release"),
         ({"channels/production.yaml": None}, "no file"),
@@ -175,9 +180,8 @@ def test_the_first_state_is_empty(shop: Shop) -> None:
         desired(shop.git, shop.main, trust=shop.trust, workspace="other")
 
 
-def test_plan_says_what_changes(shop: Shop) -> None:
-    shop.release("1")
-    found = wanted(shop)
+def test_plan_says_what_changes(released: Shop) -> None:
+    found = wanted(released)
     (now,) = found.channels["production"]
     assert [(c.before, c.after) for c in plan(found, {}).changes] == [((), (now,))]
     assert plan(found, {"production": (now,)}).changes == ()
@@ -239,7 +243,7 @@ def test_a_release_survives_a_merge_that_was_cut_short(shop: Shop) -> None:
     assert wanted(shop).releases
 
 
-def test_the_release_hash_is_that_of_the_signed_payload(shop: Shop) -> None:
-    release = shop.release().checked.release
+def test_the_release_hash_is_that_of_the_signed_payload(released: Shop) -> None:
+    shop, release = released, current(released)
     data = shop.git.read(shop.main, f"envelopes/{release.digest.hex}.json", max_bytes=100_000)
     assert Digest.of(decode_envelope(data or b"").payload) == release.digest

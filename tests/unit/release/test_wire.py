@@ -47,7 +47,7 @@ def test_every_value_but_the_policys_name_is_signed() -> None:
     other = str(digest("other"))
     changes = {
         **dict.fromkeys(("manifest", "self_test", "vsa"), other),
-        **dict.fromkeys(("fallbacks", "evidence"), [other]),
+        **{name: [other] for name in ("fallbacks", "evidence")},
         **dict.fromkeys(("counter", "epoch", "manifest_length", "min_tier"), 7),
         **dict.fromkeys(("version", "abi", "min_app", "check_class"), "other"),
         "channels": ["beta"],

@@ -12,11 +12,10 @@ from chopmark.adapters.http.fetcher import HttpFetcher
 from chopmark.adapters.http.fleet import HttpFleet
 from chopmark.adapters.kms.file import create, load
 from chopmark.adapters.memory.memfd import MemfdMemory
-from chopmark.artifacts.ports import Runtime
+from chopmark.adapters.runtimes import open_runtime
 from chopmark.channel import Fetcher
 from chopmark.clock import SystemClock
 from chopmark.device import Counter, Device, FleetClient, open_device
-from chopmark.errors import UndecidedError
 from chopmark.keys import Algorithm, Signer
 
 
@@ -33,7 +32,7 @@ def wire(folder: Path, *, simulated_counter: Path | None = None) -> Device:
         clock=SystemClock(),
         memory=MemfdMemory(),
         counter=counter(simulated_counter),
-        runtimes=runtime,
+        runtimes=open_runtime,
     )
 
 
@@ -52,23 +51,3 @@ def fetcher(url: str) -> Fetcher:
 def fleet(url: str) -> FleetClient | None:
     """Return the service at *url*, or None where there is none."""
     return HttpFleet(url) if url else None
-
-
-def runtime(name: str) -> Runtime:
-    """Return the installed runtime *name*.
-
-    Raises:
-        UndecidedError: it is not installed, or not known here.
-    """
-    if name == "onnxruntime":
-        try:
-            from chopmark.adapters.runtimes.onnxruntime import OnnxRuntime
-        except ImportError as error:
-            hint = "install chopmark with its extra: chopmark[onnx]"
-            raise UndecidedError("ONNX Runtime is not installed", code="runtime-missing", hint=hint) from error
-        return OnnxRuntime()
-    if name == "tiny":
-        from chopmark.adapters.runtimes.tiny import TinyRuntime
-
-        return TinyRuntime()
-    raise UndecidedError(f"no runtime is called {name!r} here", code="runtime-missing", hint="see device.toml")

@@ -94,9 +94,9 @@ class Site:
 
     def runtime(self) -> Runtime:
         """Return the model runtime of this machine."""
-        from chopmark.adapters.runtimes.onnxruntime import OnnxRuntime
+        from chopmark.adapters.runtimes import open_runtime
 
-        return OnnxRuntime()
+        return open_runtime("onnxruntime")
 
     def source(self, folder: Path) -> SourceTree:
         """Return *folder* as a tree of committed code."""
@@ -138,8 +138,7 @@ class Site:
 
     def policy_rules(self) -> tuple[Rule, ...]:
         """Return the rules of the policy on main, of both phases."""
-        from chopmark.release import MAIN
-        from chopmark.release.repository import read_policy
+        from chopmark.release import MAIN, read_policy
 
         head = self.git.head(MAIN)
         return read_policy(self.git, head, "default").rules if head else ()

@@ -9,10 +9,10 @@ from pathlib import Path
 from chopmark.adapters.counters.software import NoCounter
 from chopmark.adapters.kms.file import load as load_key
 from chopmark.adapters.memory.memfd import MemfdMemory
-from chopmark.artifacts.ports import Runtime
+from chopmark.adapters.runtimes import open_runtime
 from chopmark.clock import SystemClock
 from chopmark.device import Device, open_device
-from chopmark.errors import UndecidedError, UsageError
+from chopmark.errors import UsageError
 
 FOLDER_VARIABLE = "CHOPMARK_DEVICE"
 
@@ -37,25 +37,5 @@ def wire(folder: Path) -> Device:
         clock=SystemClock(),
         memory=MemfdMemory(),
         counter=NoCounter(),
-        runtimes=runtime,
+        runtimes=open_runtime,
     )
-
-
-def runtime(name: str) -> Runtime:
-    """Return the installed runtime *name*.
-
-    Raises:
-        UndecidedError: it is not installed, or not known here.
-    """
-    if name == "onnxruntime":
-        try:
-            from chopmark.adapters.runtimes.onnxruntime import OnnxRuntime
-        except ImportError as error:
-            hint = "install chopmark with its extra: chopmark[onnx]"
-            raise UndecidedError("ONNX Runtime is not installed", code="runtime-missing", hint=hint) from error
-        return OnnxRuntime()
-    if name == "tiny":
-        from chopmark.adapters.runtimes.tiny import TinyRuntime
-
-        return TinyRuntime()
-    raise UndecidedError(f"no runtime is called {name!r} here", code="runtime-missing", hint="see device.toml")
