@@ -22,7 +22,6 @@ from chopmark.statements import Envelope, add_signatures, decode_envelope, encod
 from simulators.trust import NOW, SimTrust
 from unit.release.kit import Shop, chain, digest, inspection
 
-
 BRANCH = "release/digits-1"
 Start = Callable[[str], Shop]
 
@@ -137,15 +136,13 @@ def test_a_gate_or_maintainer_key_approves_nothing(start: Start) -> None:
 
 def test_a_payload_edited_after_approval_is_refused(start: Start) -> None:
     shop = start("approved")
+    release, signed = on_branch(shop), envelope_of(shop)
     data = shop.git.read(shop.git.head(BRANCH) or "", "models/digits.yaml", max_bytes=10**6) or b""
-    other = str(digest("another package")).encode()
-    edited = data.replace(str(digest("package 1")).encode(), other)
-    assert edited != data
+    edited = data.replace(str(release.manifest).encode(), str(digest("another package")).encode())
     shop.write(BRANCH, {"models/digits.yaml": edited})
     assert refused(shop) == "release-altered"
     model = decode_model_release(edited, workspace="acme")
-    signed = envelope_of(shop)
-    moved = {path_of(on_branch(shop).digest): None, path_of(model.release.digest): encode_envelope(signed)}
+    moved = {path_of(release.digest): None, path_of(model.release.digest): encode_envelope(signed)}
     shop.write(BRANCH, moved)
     assert refused(shop) == "undecodable", "the signed envelope under the edited file's name"
     swapped = Envelope(payload=model.payload, signatures=signed.signatures)

@@ -160,14 +160,14 @@ def test_10_a_refusal_becomes_an_alert_and_the_model_is_taken_back(tmp_path: Pat
         store=sql_fleet.create(tmp_path / "fleet.db"),
         alerts=sink,
         verifier=world.trust.keys("verifier"),
-        token=lambda: TOKEN.encode(),
+        token=TOKEN.encode,
         clock=world.clock,
         tolerance=timedelta(minutes=5),
     )
     key = kms.generate(Algorithm.ED25519)
     known = fleet.enrol(token=TOKEN, spki=key.public.spki, name="phone")
     fleet.report(sign_report(bad_news(known.device, known.nonce), key))
-    assert [finding["class_uid"] for finding in sink.sent] == [2004], "an OCSF detection finding"
+    assert [finding["class_uid"] for finding in sink.findings] == [2004], "an OCSF detection finding"
     assert fleet.store.devices()[0].condition is Condition.HELD
 
     first = world.publish("1")

@@ -206,11 +206,9 @@ def test_a_device_carries_no_server(start, more):
     assert not [name for name in loaded for bad in (*FORBIDDEN, *more) if name == bad or name.startswith(f"{bad}.")]
 
 
-def test_an_unknown_runtime_is_said(world):
-    from chopmark.apps.agent import wiring
-    from chopmark.apps.library import wiring as library
+def test_an_unknown_runtime_is_said():
+    from chopmark.adapters.runtimes import open_runtime
 
-    for wired in (wiring, library):
-        assert wired.runtime("tiny").name == "tiny"
-        with pytest.raises(UndecidedError):
-            wired.runtime("abacus")
+    assert open_runtime("tiny").name == "tiny"
+    with pytest.raises(UndecidedError):
+        open_runtime("abacus")
