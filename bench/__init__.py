@@ -4,7 +4,7 @@
     python -m bench [--only PREFIX] [--json FILE]
 
 One module for each noun, one function for each figure; :mod:`bench.table` names them and says what each should reach.
-The people, ledgers and devices are those of the tests: real keys, real files, nothing from a network.
+Keys are real and generated, files are on a disk, nothing comes from a network.
 """
 
 import sys
@@ -12,4 +12,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-sys.path.append(str(ROOT / "tests"))  # the simulators; pytest finds them by its own setting
+sys.path.append(str(ROOT / "tests"))  # the people, channels and devices are the simulators of the tests

@@ -65,6 +65,13 @@ def test_reads_bytes_as_they_were_committed(git: LocalGit) -> None:
     assert (git.folder / "a.txt").read_bytes() == b"one\r\n"
 
 
+def test_a_repository_that_lost_a_file_is_undecided(git: LocalGit) -> None:
+    head, blob = main(git), run(git, "rev-parse", "HEAD:a.txt")
+    (git.folder / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(UndecidedError):
+        git.read(head, "a.txt", max_bytes=1000)
+
+
 def test_a_symbolic_link_is_no_file(git: LocalGit) -> None:
     (git.folder / "link").symlink_to("/etc/passwd")
     run(git, "add", "link")

@@ -93,19 +93,24 @@ class LocalGit(GitHost):
     def _read(self, commit: str, path: str, *, max_bytes: int) -> dict[str, bytes]:
         listed = _text(self._run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
         blobs = {}
-        for mode, _, blob, size, name in (re.split(r"[ \t]+", line, maxsplit=4) for line in listed.split("\0") if line):
+        for entry, _, name in (line.partition("\t") for line in listed.split("\0") if line):
+            mode, _, blob, size = entry.split()
             if not mode.startswith("100"):  # a folder, a symbolic link, a submodule
                 continue
+            if not size.isdigit():
+                raise UndecidedError(f"{name}: its content is not in the repository", code="git-failed")
             if int(size) > max_bytes:
                 raise DecodeError(f"{name}: {int(size):,} bytes, more than the {max_bytes:,} allowed")
             blobs[name] = blob
+        if not blobs:
+            return {}
         out = self._run(["cat-file", "--batch=%(objectsize)"], data="".join(f"{b}\n" for b in blobs.values()).encode())
         found, at = {}, 0
         for name in blobs:
-            start = out.stdout.index(b"\n", at) + 1
-            size = int(out.stdout[at : start - 1])
-            found[name] = out.stdout[start : start + size]
-            at = start + size + 1
+            length = out.stdout[at : at + 80].partition(b"\n")[0]
+            start = at + len(length) + 1
+            at = start + int(length) + 1
+            found[name] = out.stdout[start : at - 1]
         return dict(sorted(found.items()))
 
     def changed(self, before: str, after: str) -> tuple[str, ...]:

@@ -12,6 +12,9 @@ import click
 from chopmark.apps.cli.render import Answer, answers, good, say
 from chopmark.errors import UsageError
 
+ACCURACY = "see the test result in the ledger"
+"""Stands in the card where nobody says more: a package is measured after it is made."""
+
 _COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -106,7 +109,7 @@ def quantise(start: Path, /, command: tuple[str, ...], **given: object) -> Answe
 @click.option(
     "--files", type=click.Path(path_type=Path), default=".", show_default=True, help="Labels, preprocessing, card."
 )
-@click.option("--set", "values", multiple=True, metavar="NAME=TEXT", help="Fills ${NAME} in the model card.")
+@click.option("--set", "values", multiple=True, metavar="NAME=TEXT", help="Fills ${NAME} in the card, over params.json.")
 @click.pass_obj
 @answers
 def package(
@@ -116,7 +119,7 @@ def package(
 
     \b
     Example:
-        chopmark build package build/model.onnx --version 1 --set accuracy=97.6%
+        chopmark build package build/model.onnx --version 1
     """
     from chopmark.apps.cli.steps import make_package
     from chopmark.apps.cli.wiring import Site
@@ -124,7 +127,8 @@ def package(
     site = Site.at(start)
     name = model or Path.cwd().name
     into = site.workspace.packages / f"{name}-{label}"
-    pairs = {"version": label} | dict(_pair(value) for value in values)
+    params = _params(files / "params.json")
+    pairs = {"version": label, "accuracy": ACCURACY} | params | dict(_pair(value) for value in values)
     made, index = make_package(site, model=name, model_file=model_file, files=files, data=data, into=into, values=pairs)
     body = {"ok": True, "package": str(made.folder), "digest": str(made.digest), "entry": index}
     return body, [
@@ -168,6 +172,16 @@ def _run(start: Path, kind: str, command: tuple[str, ...], given: dict[str, obje
         good(f"{kind}  {', '.join(map(str, built.outputs.values()))}  {built.digest}"),
         f"  ran {network}; entry {index} of the ledger",
     ]
+
+
+def _params(path: Path) -> dict[str, str]:
+    """Return the committed hyperparameters, for the places in the model card that are named after them."""
+    from chopmark.artifacts import read_file
+    from chopmark.builds import decode_parameters
+
+    if not path.is_file():
+        return {}
+    return {name: str(value) for name, value in decode_parameters(read_file(path, max_bytes=1_000_000)).items()}
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -21,20 +21,22 @@ def channel() -> None:
 
 
 @channel.command()
+@click.option("--url", help="Follow it over HTTP, from here; default: what is published in the workspace.")
 @click.pass_obj
 @answers
-def status(start: Path) -> Answer:
+def status(start: Path, url: str | None) -> Answer:
     """Follow the published channel as a new device would, steps 2 to 9, and show what it says.
 
     \b
     Example:
         chopmark channel status
+        chopmark channel status --url http://127.0.0.1:8420/channel
     """
     from chopmark.apps.cli.following import follow
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
-    found = follow(site, site.fetcher(f"{site.workspace.service_url}/channel"))
+    found = follow(site, site.fetcher(url or site.workspace.published.as_uri()))
     body = {
         "ok": True,
         "channel": found.file.name,

@@ -38,7 +38,7 @@ def release() -> None:
 @click.argument("package", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--model", required=True, help="The model's name.")
 @click.option("--version", "label", required=True, help="The release's version, for people.")
-@click.option("--fallback", multiple=True, help="A release (hash, or its first digits) that may be assigned instead.")
+@click.option("--fallback", multiple=True, help="A release (v1, or digits of its hash) that may be assigned instead.")
 @click.option(
     "--check-class", default="normal", show_default=True, help="How often devices check: critical, normal, low."
 )
@@ -49,7 +49,7 @@ def propose(start: Path, package: Path, model: str, label: str, fallback: tuple[
 
     \b
     Example:
-        chopmark release propose packages/digits-2/package --model digits --version 2 --fallback 9c1b
+        chopmark release propose packages/digits-2/package --model digits --version 2 --fallback v1
     """
     from chopmark.apps.cli.wiring import Site
 
@@ -171,7 +171,7 @@ def rollback(start: Path, model: str, reason: str, *, yes: bool) -> Answer:
 @click.argument("model")
 @click.option("--reason", required=True, help="Why; devices and people read it.")
 @click.option("--as", "owners", multiple=True, required=True, help="Security owners whose keys sign; two are needed.")
-@click.option("--release", "text", help="The release, or its first digits; default: the current one.")
+@click.option("--release", "text", help="The release (v2, or digits of its hash); default: the current one.")
 @click.pass_obj
 @answers
 def revoke(start: Path, model: str, reason: str, owners: tuple[str, ...], text: str | None) -> Answer:

@@ -111,9 +111,11 @@ class Site:
         return ProcessRunner()
 
     def fetcher(self, url: str) -> Fetcher:
+        """Return the channel at *url*: over HTTP, or in a folder (``file:///…``)."""
+        from chopmark.adapters.blobs.folder import FolderFetcher
         from chopmark.adapters.http.fetcher import HttpFetcher
 
-        return HttpFetcher(url)
+        return FolderFetcher(Path(url.removeprefix("file://"))) if url.startswith("file:///") else HttpFetcher(url)
 
     @cached_property
     def fleet(self) -> FleetStore:
@@ -181,16 +183,16 @@ class Site:
         return f"v{found.version}" if found else ""
 
     def release_digest(self, text: str) -> Digest:
-        """Return the one approved release whose hash starts with *text*.
+        """Return the one approved release that *text* names: ``v2``, or the first digits of its hash.
 
         Raises:
             UsageError: none or several.
         """
         prefix = text.removeprefix("sha256:").lower()
-        found = [r.digest for r in self._releases.values() if r.digest.hex.startswith(prefix)]
+        found = [d for d, r in self._releases.items() if f"v{r.version}" == text or r.digest.hex.startswith(prefix)]
         if len(found) != 1:
-            raise UsageError(f"{text}: {len(found)} approved releases start so", hint="see: chopmark release history")
-        return found[0]
+            raise UsageError(f"{text}: names {len(found)} approved releases", hint="see: chopmark release history")
+        return self._releases[found[0]].digest
 
     def current_release(self, model: str) -> Release:
         """Return the release of *model* that main asks for."""

@@ -112,9 +112,12 @@ class Story:
         weights = first.weights.hex[:4]
         self.screen.good(f"train    v1 at commit {first.commit[:7]}  sha256:{weights}…", f"chopmark trace {weights}")
         size = first.package.manifest.file("model.onnx")
-        self.screen.good(f"convert  ONNX int8             {size.length if size else 0:,} B")
-        self.screen.good(f"test     {first.accuracy} of {first.count} held back, on the int8 file")
-        self.screen.good(f"inspect  {first.operators} operators allowed, 0 unknown; SBOM written")
+        short = size.sha256.hex[:4] if size else ""
+        self.screen.good(f"convert  ONNX int8             {size.length if size else 0:,} B", f"chopmark trace {short}")
+        line = f"test     {first.accuracy} of {first.count} held back, on the int8 file"
+        self.screen.good(line, "chopmark ledger entries --type test-result")
+        line = f"inspect  {first.operators} operators allowed, 0 unknown; SBOM written"
+        self.screen.good(line, f"chopmark inspect packages/{MODEL}-1/package")
         self.approve(first)
         return first
 
@@ -171,7 +174,7 @@ class Story:
         _, path, _ = run("convert", "convert.py", "model-fp32.onnx", path)
         _, path, _ = run("quantise", "quantize.py", "model.onnx", path)
         params = json.loads((self.code / "params.json").read_text()) | CHANGES[label]
-        values = {"version": label, "accuracy": "see the test result", **{k: str(v) for k, v in params.items()}}
+        values = {"version": label, "accuracy": "see the test result in the ledger", **{k: str(v) for k, v in params.items()}}
         into = self.site.workspace.packages / f"{MODEL}-{label}"
         package, _ = steps.make_package(
             self.site, model=MODEL, model_file=path, files=self.code, data=data, into=into, values=values
@@ -218,7 +221,7 @@ class Story:
             device = self.device(kiosk)
             tier = f"T{device.tier}" + (" software key" if kiosk == KIOSKS[0] else "")
             amount = " ".join(self.read_cheque(kiosk))
-            check = "chopmark status" if kiosk == KIOSKS[-1] else ""
+            check = "chopmark status" if kiosk == KIOSKS[-1] else f"chopmark device verify kiosks/{kiosk}"
             self.screen.good(f'{kiosk}  v1  {tier:<16}  reads "{amount}"', check)
         self.keep_old_copies("v1")
         with progress("v2 and v3 are built and approved"):
@@ -228,7 +231,9 @@ class Story:
             self.keep_old_copies("v2")
             third = self.build("3")
             seconds = self.release(third, fallbacks=[self.site.current_release(MODEL).digest])
-        self.screen.good(f"v2, v3 released the same way; all three follow    {seconds:.1f} s")
+        self.screen.good(
+            f"v2, v3 released the same way; all three follow    {seconds:.1f} s", "chopmark release history"
+        )
 
     def enroll(self) -> None:
         """Enrol the kiosks and start their agents."""
@@ -284,10 +289,13 @@ class Story:
         self.restore(slot, genuine)
         self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
         self.replay("older ledger proof", self.older_proof(), "log-rollback")
-        self.screen.plain(f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {alert:.1f} s")
+        self.screen.plain(
+            f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {alert:.1f} s", "chopmark fleet alerts"
+        )
         self.point_mirror(self.site.workspace.published)
         wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
-        self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{" ".join(self.read_cheque(VICTIM))}"')
+        amount = " ".join(self.read_cheque(VICTIM))
+        self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{amount}"', f"chopmark why {VICTIM}")
 
     def unprotected(self, backdoored: Path) -> None:
         """What most applications do today."""
@@ -390,10 +398,10 @@ class Story:
         with progress("three devices go back"):
             seconds = self.all_run("2", since=started)
         after = self.site.published().version("production")
-        self.screen.good(
-            f"channel {before} → {after} (a rollback is a release), model v3 → v{done.fallback.version}, its approved fallback"
-        )
-        self.screen.good(f"{len(KIOSKS)} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert")
+        line = f"channel {before} → {after} (a rollback is a release), model v3 → v{done.fallback.version}, its approved fallback"
+        self.screen.good(line, "chopmark channel status")
+        line = f"{len(KIOSKS)} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert"
+        self.screen.good(line, "chopmark fleet devices")
         report = self.site.ledger.fsck()
         if not report.ok:
             raise VerificationError("the ledger is damaged", code="ledger-corrupt")

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every figure: its name, its unit, what makes it, and what it should reach. What each means: docs/reference/bench.md."""
+
+from __future__ import annotations
+
+from bench import device, hash, keys, ledger, policy  # noqa: A004 - named after what they measure
+from bench.measure import Bench
+
+BENCHES = (
+    Bench("signing.hash_file", "ms", hash.hash_file, goal="≤ 3.5"),
+    Bench("signing.scan_1000", "ms", hash.scan_folder),
+    Bench("signing.verify_envelope", "us", keys.verify_envelope, goal="≤ 1.25"),
+    Bench("ledger.append_batch4096", "entries/s", ledger.append_batch, goal="≥ 0.15", per=ledger.BATCH),
+    Bench("ledger.append_single", "ms", ledger.append_single, goal="≤ 6"),
+    Bench("ledger.verify_proof", "us", ledger.verify, goal="≤ 1.25"),
+    Bench("ledger.prove_verify", "us", ledger.prove_verify),
+    Bench("policy.decide_12_rules", "ms", policy.decide, goal="≤ 27"),
+    Bench("policy.evaluate_12_rules", "ms", policy.evaluate, goal="≤ 27"),
+    Bench("device.load_5MB", "ms", device.load, goal="≤ 1.5"),
+    Bench("device.verify_50MB", "ms", device.verify, goal="≤ 1.15"),
+    Bench("device.sealed_copy_5MB", "ms", device.sealed_copy_5mb, goal="≤ 2"),
+    Bench("device.sealed_copy_50MB", "ms", device.sealed_copy_50mb, goal="≤ 1.5"),
+)
