@@ -21,7 +21,9 @@ _HEADINGS = ("figure", "value", "floor", "unit", "ratio", "goal", "met")
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench", description="Ratios to floors and peers of the same run.")
-    parser.add_argument("--only", metavar="PREFIX", default="", help="figures whose name starts so: ledger, device.load")
+    parser.add_argument(
+        "--only", metavar="PREFIX", default="", help="figures whose name starts so: ledger, device.load"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, default=ROOT / "build" / "bench.json")
     options = parser.parse_args(argv)
     chosen = [bench for bench in BENCHES if bench.name.startswith(options.only)]

@@ -28,9 +28,7 @@ def scan_folder(folder: Path) -> Timing:
         (place / f"{number}.bin").write_bytes(os.urandom(4096))
 
     def bare() -> list[str]:
-        return [
-            hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()
-        ]
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()]
 
     return in_turns(lambda: artifacts.scan(folder).digest, bare)
 

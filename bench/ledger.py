@@ -76,13 +76,13 @@ class WitnessedLog:
         lines = [f"witness {name} {witness_key(name, key.public).encode()}" for name, key in witnesses.items()]
         self.policy = WitnessPolicy.parse("\n".join([*lines, "group all 2 w0 w1 w2", "quorum all", ""]))
         self.signers = (*signers, *witnesses.values())
+        self.require = [key.encode() for key in self.ledger.verifier_keys]
         self.note = decode_note(self.ledger.signed_checkpoint())
         cosigned = [cosign(self.note.text, key, name, timestamp=1) for name, key in witnesses.items()]
         self.ledger.keep_witnessed(replace(self.note, signatures=(*self.note.signatures, *cosigned)).encode())
 
     def verify(self, proof: bytes, entry: bytes) -> None:
-        require = [key.encode() for key in self.ledger.verifier_keys]
-        verify_proof(proof, entry, origin=ORIGIN, require=require, policy=self.policy)
+        verify_proof(proof, entry, origin=ORIGIN, require=self.require, policy=self.policy)
 
     def signatures_alone(self) -> Callable[[], None]:
         """Return a call that verifies as many signatures of the same kinds over a text of the same length."""

@@ -76,11 +76,12 @@ def test_it_replaces_its_own_workspace_and_no_other_folder(told: tuple[Path, str
 
 def test_a_byte_of_the_ledger_is_noticed_afterwards(told: tuple[Path, str]) -> None:
     folder, _ = told
-    database = folder / ".chopmark" / "ledger.db"
-    data = database.read_bytes()
-    at = data.index(b"test-result")
-    database.write_bytes(data[:at] + b"T" + data[at + 1 :])
+    state = folder / ".chopmark"
+    before = {path: path.read_bytes() for path in state.glob("ledger.db*")}
+    path, data = next((path, data) for path, data in before.items() if b'"kind":"statement"' in data)
+    path.write_bytes(data.replace(b'"kind":"statement"', b'"kind":"stAtement"', 1))
     try:
         assert run("ledger", "fsck", cwd=folder).returncode == 1
     finally:
-        database.write_bytes(data)
+        for restored, content in before.items():
+            restored.write_bytes(content)

@@ -28,7 +28,7 @@ def inspection_predicate(
     inspected_at: datetime,
     allowed: Mapping[str, frozenset[str]] = DEFAULT_OPERATORS,
 ) -> dict[str, object]:
-    """Return the predicate; the statement's subject is ``inspection.sha256``.
+    """Return the predicate; the statement is about the package, and names the file as its second subject.
 
     Args:
         allowed: the allow-list that was inspected with; its digest is part of the claim.

@@ -110,10 +110,39 @@ def test_a_tiny_model_that_does_not_fit_is_refused(model: dict[str, object]) -> 
         TinyRuntime().load(json.dumps(model).encode())
 
 
-def test_onnx_with_another_kind_of_input_is_refused() -> None:
-    cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
-    inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, ["n", 4])]
-    graph = helper.make_graph([cast], "g", inputs, [table("y")])
+def cast(kind: int, *inputs: tuple[str, list[int | str]]) -> bytes:
+    """Return a model that adds its inputs, each cast to float and made flat."""
+    nodes, flat = [], []
+    for name, _ in inputs:
+        nodes.append(helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Flatten", [f"{name}_f"], [f"{name}_r"], axis=1))
+        flat.append(f"{name}_r")
+    nodes.append(helper.make_node("Concat", flat, ["y"], axis=1))
+    values = [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs]
+    graph = helper.make_graph(nodes, "g", values, [table("y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.UINT8, TensorProto.DOUBLE])
+def test_onnx_takes_rows_for_every_kind_and_shape_of_input(kind: int) -> None:
+    session = OnnxRuntime().load(cast(kind, ("x", ["n", 2, 2])))
+    assert session.width == 4
+    assert session.run([[1, 2, 3, 4], [5, 6, 7, 8]]) == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_onnx_takes_all_inputs_from_one_row_in_the_models_order() -> None:
+    session = OnnxRuntime().load(cast(TensorProto.INT64, ("a", ["n", 1]), ("b", [1, 3])))
+    assert session.width == 4
+    assert session.run([[1, 2, 3, 4], [5, 6, 7, 8]]) == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    with pytest.raises(VerificationError, match="takes 4"):
+        session.run([[1, 2]])
+
+
+def test_onnx_with_inputs_that_are_no_numbers_is_refused() -> None:
+    identity = helper.make_node("Identity", ["x"], ["y"])
+    text = [helper.make_tensor_value_info(name, TensorProto.STRING, ["n", 4]) for name in "xy"]
+    graph = helper.make_graph([identity], "g", text[:1], text[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with pytest.raises(VerificationError):
         OnnxRuntime().load(model.SerializeToString())

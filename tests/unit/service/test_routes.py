@@ -54,12 +54,12 @@ def test_a_device_from_enrolment_to_refusal(client, w):
     assert verified.result == "accepted"
 
     (device,) = client.get("/v1/devices").json()["devices"]
-    assert (device["condition"], device["refusals"]) == ("refused", ["R1"])
+    assert (device["condition"], device["refusals"]) == ("held", ["R1"])
     assert device["running"] == {"digits": str(Digest.of(b"release"))}
     (refusal,) = client.get("/v1/refusals").json()["refusals"]
     assert (refusal["id"], refusal["code"], refusal["facts"]) == ("R1", "package-altered", {"file": "model.onnx"})
     status = client.get("/v1/status").json()
-    assert (status["devices"], status["conditions"]["refused"], status["newest"]) == (1, 1, "R1")
+    assert (status["devices"], status["conditions"]["held"], status["newest"]) == (1, 1, "R1")
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,7 @@ class Story:
         server = [sys.executable, "-m", "http.server", str(self.mirror_port), "--bind", "127.0.0.1"]
         self.processes.start_program("network", [*server, "--directory", str(self.mirror)])
         self.processes.start("operator", ["operator", "run", "--every", "0.3", "--refresh", "3"])
+        wait_for("the network", lambda: answers_at(self.mirror_port) or None, self.processes)
         self.enroll()
         with progress("three devices install v1"):
             self.all_run("1")

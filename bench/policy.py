@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deciding about a release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Timing, in_turns
+from chopmark import policy
+from chopmark.artifacts import Digest
+from chopmark.channel import RuntimeNeed
+from chopmark.policy import Allowed, Candidate, CelEngine, Fact, Phase, Policy
+from chopmark.statements import PredicateType, Statement, Subject, sign, verify_any
+from simulators.trust import SimTrust
+
+FACTS = 50
+BUILD = "https://chopmark.dev/build/{}/v1"
+DATA, WEIGHTS, FULL, SMALL, PACKAGE = (Digest.of(name.encode()) for name in ("data", "weights", "full", "small", "pkg"))
+
+View = dict[str, Any]
+"""A fact or a release as a rule sees it: JSON."""
+
+
+def decide(_: Path) -> Timing:
+    """The seven evidence rules of the default policy and five more, each with the facts it rests on; against Python."""
+    rules, facts, release = twelve_rules(), fifty_facts(), candidate()
+    views = [fact.view() for fact in facts]
+    decision = partial(policy.decide, rules, Phase.EVIDENCE, facts=facts, release=release)
+    assert isinstance(decision(), Allowed)
+    return in_turns(decision, by_hand(views, release.view(Phase.EVIDENCE)))
+
+
+def evaluate(_: Path) -> Timing:
+    """The same rules, evaluated once each and not explained; against Python."""
+    engine, release = CelEngine(), candidate().view(Phase.EVIDENCE)
+    views = [fact.view() for fact in fifty_facts()]
+    programs = [engine.compile(rule.cel, rule.phase) for rule in twelve_rules().of(Phase.EVIDENCE)]
+    values = {"facts": views, "release": release}
+
+    def evaluated() -> list[bool]:
+        return [engine.eval(program, values).holds for program in programs]
+
+    assert all(evaluated())
+    return in_turns(evaluated, by_hand(views, release), calls=5)
+
+
+def by_hand(facts: list[View], release: View) -> Callable[[], list[bool]]:
+    """Return a call that decides the same twelve rules in Python that was written for them."""
+    package = release["manifest"]
+
+    def about(kind: str, role: str, subject: str = package) -> list[View]:
+        return [f for f in facts if f["type"] == kind and f["role"] == role and f["subject"] == subject]
+
+    def built(step: str) -> Iterator[View]:
+        for fact in facts:
+            if fact["type"] == "provenance" and fact["role"] == "builder":
+                build = fact["predicate"]["buildDefinition"]
+                if build["buildType"] == BUILD.format(step):
+                    yield {"subject": fact["subject"], "inputs": build["resolvedDependencies"]}
+
+    def inputs(some: list[View], name: str = "sha256") -> set[str]:
+        return {i["digest"][name] for made in some for i in made["inputs"] if name in i["digest"]}
+
+    def follow(step: str, subjects: set[str]) -> list[View]:
+        return [made for made in built(step) if made["subject"].removeprefix("sha256:") in subjects]
+
+    def latest(some: list[View], good: Callable[[View], bool]) -> bool:
+        return bool(some) and good(max(some, key=lambda fact: fact["index"])["predicate"])
+
+    def decided() -> list[bool]:
+        trained = list(built("train"))
+        used = inputs(trained)
+        datasets = [f for f in facts if f["type"] == "dataset" and f["role"] == "data-owner"]
+        steps = {package.removeprefix("sha256:")}
+        for step in ("package", "quantise", "convert"):
+            steps = inputs(follow(step, steps))
+        tests, inspections = about("test-result", "tester"), about("inspection", "inspector")
+        boms = [f for f in facts if f["type"] == "sbom"]
+        provenances = [f["predicate"] for f in facts if f["type"] == "provenance"]
+        components = [c for f in boms for c in f["predicate"]["components"]]
+        return [
+            any(f["subject"].removeprefix("sha256:") in used for f in datasets),
+            any(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit) for commit in inputs(trained, "gitCommit")),
+            bool(follow("train", steps)),
+            latest(tests, lambda said: said["result"] == "PASSED"),
+            latest(tests, lambda said: said["metrics"]["accuracy_ppm"] >= 950_000),
+            latest(inspections, lambda said: said["complete"] is True and not said["findings"]),
+            bool(about("sbom", "inspector")),
+            any(f["predicate"]["rows"] >= 1000 for f in datasets),
+            all(said["runDetails"]["builder"]["id"] == "https://ci.acme/builder" for said in provenances),
+            any(f["predicate"]["metrics"]["attack_success_ppm"] <= 50_000 for f in tests),
+            all(c["licence"] in ("Apache-2.0", "MIT", "BSD-3-Clause") for c in components),
+            release["runtime"]["name"] in ("onnxruntime", "litert") and release["min_tier"] >= 1,
+        ]
+
+    assert len(decided()) == 12
+    assert all(decided())
+    return decided
+
+
+def twelve_rules() -> Policy:
+    default = policy.decode_policy(policy.default_policy_file())
+    more = policy.decode_policy(Path(__file__).with_suffix(".yaml").read_bytes())
+    rules = default.of(Phase.EVIDENCE) + more.of(Phase.EVIDENCE)
+    return Policy(name="twelve", digest=default.digest, rules=rules)
+
+
+def fifty_facts() -> tuple[Fact, ...]:
+    """Return verified statements about one package: its chain, its parts, and the results of 42 tests and inspections."""
+    people = SimTrust()
+    said = [
+        ("data-owner", _statement(PredicateType.DATASET, DATA, {"rows": 1797}, name="data/digits")),
+        ("builder", _provenance("train", WEIGHTS, DATA, commit="0123456789abcdef0123456789abcdef01234567")),
+        ("builder", _provenance("convert", FULL, WEIGHTS)),
+        ("builder", _provenance("quantise", SMALL, FULL)),
+        ("builder", _provenance("package", PACKAGE, SMALL)),
+        ("inspector", _statement(PredicateType.SBOM, PACKAGE, {"components": [_component(n) for n in range(40)]})),
+    ]
+    while len(said) < FACTS:
+        metrics = {"accuracy_ppm": 950_000 + len(said), "attack_success_ppm": 20_000}
+        said += [
+            ("tester", _statement(PredicateType.TEST_RESULT, PACKAGE, {"result": "PASSED", "metrics": metrics})),
+            (
+                "inspector",
+                _statement(PredicateType.INSPECTION, PACKAGE, {"complete": True, "findings": [], "run": len(said)}),
+            ),
+        ]
+    return tuple(
+        Fact(verified=verify_any(sign(one, people.keys(owner)), people.policy), index=index)
+        for index, (owner, one) in enumerate(said)
+    )
+
+
+def candidate() -> Candidate:
+    return Candidate(
+        workspace="acme",
+        model="digits",
+        version="2",
+        channels=("production",),
+        counter=2,
+        epoch=1,
+        manifest=PACKAGE,
+        fallbacks=(),
+        runtime=RuntimeNeed(name="onnxruntime", range=">=1.20,<2", libraries={}),
+        abi="any",
+        min_app="0",
+        min_tier=1,
+        check_class="normal",
+    )
+
+
+def _provenance(step: str, made: Digest, used: Digest, *, commit: str = "") -> Statement:
+    listed: list[dict[str, object]] = [{"name": "input", "digest": {"sha256": used.hex}}]
+    if commit:
+        listed.append({"name": "code", "digest": {"gitCommit": commit}})
+    build = {"buildType": BUILD.format(step), "externalParameters": {}, "resolvedDependencies": listed}
+    run = {"builder": {"id": "https://ci.acme/builder"}}
+    return _statement(PredicateType.PROVENANCE, made, {"buildDefinition": build, "runDetails": run})
+
+
+def _statement(kind: PredicateType, about: Digest, said: dict[str, object], *, name: str = "model/digits") -> Statement:
+    return Statement(subjects=(Subject(name, about),), predicate_type=str(kind), predicate=said)
+
+
+def _component(number: int) -> dict[str, object]:
+    return {"type": "library", "name": f"library-{number}", "version": "1", "licence": "MIT"}
