@@ -19,8 +19,8 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	@touch $@
 
 check: setup ## format, lint, types, import contracts, docs
-	$(BIN)/ruff format --check src tests bench docs
-	$(BIN)/ruff check src tests bench docs
+	$(BIN)/ruff format --check src tests typing_tests bench docs
+	$(BIN)/ruff check src tests typing_tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
@@ -41,8 +41,8 @@ docs: setup ## write the generated pages
 	$(BIN)/python docs/generate.py
 
 fmt: setup ## format and mend what can be mended
-	$(BIN)/ruff format src tests bench docs
-	$(BIN)/ruff check --fix src tests bench docs
+	$(BIN)/ruff format src tests typing_tests bench docs
+	$(BIN)/ruff check --fix src tests typing_tests bench docs
 
 lock: ## resolve the locks anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra demo pyproject.toml --group dev -o requirements/dev.lock

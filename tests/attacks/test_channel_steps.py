@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from simulators import NOW, SimChannel, SimLog, SimTrust, follower, refuses
 from tuf.api.metadata import MetaFile
 
 from chopmark.adapters.kms.file import generate
@@ -22,6 +21,7 @@ from chopmark.keys import Algorithm, OwnerRule
 from chopmark.ledger import LineKind
 from chopmark.statements import publication_leaf
 from chopmark.trust import decode_trust, encode_trust, next_root, open_trust, pinned_root, sign_metadata
+from simulators import NOW, SimChannel, SimLog, SimTrust, follower, refuses
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -259,6 +259,15 @@ def test_step_6_channel_mixed_two_channel_files_of_one_version(channel, device):
     channel.lies[path] = other
     with refuses("channel-mixed", 6):
         device.refresh(NOW)
+
+
+def test_a_stolen_operator_who_signs_two_channel_files_of_one_version_leaves_two_leaves(channel, device):
+    """Versions cannot tell the two apart; the ledger does: each is a publication of its own that everybody sees."""
+    other = channel.resign("production", lambda signed: signed.unrecognized_fields["x-chopmark"].update(assign=[]))
+    before = len(channel.log.entries)
+    channel.force({"production": other})
+    assert device.refresh(NOW) is None
+    assert len(channel.log.entries) == before + 1
 
 
 @pytest.mark.parametrize("role", ["targets", "status", "production"])
@@ -532,9 +541,7 @@ def test_step_9_targets_untrusted_an_operator_swaps_the_status_keys(channel, dev
     forged = replace(channel.status, version=2)
     channel.force(
         {
-            "targets": channel.trust.build_targets(
-                version=2, status_rule=mine, signers=channel.trust.keys("operator")
-            ),
+            "targets": channel.trust.build_targets(version=2, status_rule=mine, signers=channel.trust.keys("operator")),
             "status": channel.sign_status(forged, signers=keys),
         }
     )

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from simulators import NOW, RUNTIME, SimChannel, SimTrust, everyone, follower, refuses
 
 from chopmark import canonical
 from chopmark.artifacts import Digest, Manifest, hash_bytes
@@ -25,6 +24,7 @@ from chopmark.statements import (
     verify_oms,
 )
 from chopmark.trust import Role
+from simulators import NOW, RUNTIME, SimChannel, SimTrust, everyone, follower, refuses
 
 
 @pytest.fixture
@@ -97,9 +97,7 @@ def test_step_11_a_half_over_other_bytes_does_not_count(channel):
     good = sign(release_statement(release), channel.trust.keys("owner-a") + channel.trust.signers["owner-b"][:1])
     foreign = sign(release_statement(other), channel.trust.signers["owner-b"][1:])
     with refuses("release-unapproved", 11):
-        approved(
-            encode_envelope(good.with_signatures(foreign.signatures)), channel.trust.policy, channel="production"
-        )
+        approved(encode_envelope(good.with_signatures(foreign.signatures)), channel.trust.policy, channel="production")
 
 
 def test_step_11_a_third_signature_changes_no_release_hash_and_harms_nothing(channel):
@@ -118,7 +116,9 @@ def test_step_11_the_payload_is_changed_after_the_approval(channel):
         approved(encode_envelope(forged), channel.trust.policy, channel="production")
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"\x00", b'{"payload":"","payloadType":"x","signatures":[]}', b"9" * 5000])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"\x00", b'{"payload":"","payloadType":"x","signatures":[]}', b"9" * 5000]
+)
 def test_step_11_undecodable(channel, data):
     with refuses("release-unapproved", 11):
         approved(data, channel.trust.policy, channel="production")

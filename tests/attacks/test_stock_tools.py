@@ -16,7 +16,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from simulators import SimChannel, SimTrust
 from tuf.api.exceptions import DownloadError, RepositoryError, UnsignedMetadataError
 from tuf.ngclient import Updater
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
@@ -29,6 +28,7 @@ from chopmark.channel.publish import publish_root
 from chopmark.errors import VerificationError
 from chopmark.keys import Algorithm
 from chopmark.statements import OMS_FILE, build_oms, verify_oms
+from simulators import SimChannel, SimTrust
 
 FILES = {
     "model.onnx": b"weights " * 1000,
@@ -108,7 +108,10 @@ def test_a_stock_tuf_client_follows_the_channel_and_downloads_the_package(channe
     channel.publish(release)
     envelope = client.get(envelope_target("production", release.digest))
     assert approved(envelope, channel.trust.policy, channel="production") == release
-    assert client.get(manifest_target("production", release.manifest)) == channel.shipments[release.digest].manifest.encode()
+    assert (
+        client.get(manifest_target("production", release.manifest))
+        == channel.shipments[release.digest].manifest.encode()
+    )
     for name, data in FILES.items():
         assert client.get(package_target("production", release.manifest, name)) == data
     assert client.get("production/envelopes/none.json") is None

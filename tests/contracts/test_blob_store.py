@@ -7,11 +7,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from simulators.crash import at_once, killed_everywhere
 
 from chopmark.adapters.blobs.folder import FolderBlobs
 from chopmark.artifacts import Digest
 from chopmark.errors import ChopmarkError, UndecidedError, VerificationError
+from simulators.crash import at_once, killed_everywhere
 
 
 @pytest.fixture

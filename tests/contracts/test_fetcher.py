@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import pytest
-from simulators import SimChannel
 
 from chopmark.adapters.http.fetcher import HttpFetcher
 from chopmark.channel import Fetcher, MissingError
 from chopmark.errors import DecodeError, UndecidedError, UsageError
+from simulators import SimChannel
 
 FILES = {
     "metadata/timestamp.json": b"0123456789",

@@ -130,7 +130,7 @@ def private_pem(key, encryption=None):
         b"",
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         b"\xff" * 100,
-        private_pem(rsa.generate_private_key(65537, 1024)),
+        private_pem(rsa.generate_private_key(65537, 2048)),
         private_pem(ed25519.Ed25519PrivateKey.generate(), serialization.BestAvailableEncryption(b"secret")),
     ],
     ids=["empty", "not-a-key", "binary", "rsa", "encrypted"],

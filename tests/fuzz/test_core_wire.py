@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from simulators import NOW, SimChannel, follower
 from tuf.api.metadata import Metadata, MetaFile
 
 from chopmark import canonical
@@ -61,6 +60,7 @@ from chopmark.statements import (
     verify_oms,
 )
 from chopmark.trust import Limits, decode_trust, encode_trust, next_root, open_trust, pinned_root, sign_metadata
+from simulators import NOW, SimChannel, follower
 
 # A world to start from
 

@@ -28,7 +28,6 @@ from chopmark.channel.publish import TIMESTAMP, Lifetimes, Published, Publisher,
 from chopmark.channel.status import build_status
 from chopmark.statements import encode_envelope, publication_leaf, sign
 from chopmark.trust import sign_metadata
-
 from simulators.store import MemoryChannel
 from simulators.trust import SimTrust
 
@@ -137,9 +136,7 @@ class SimChannel(Fetcher):
         """
         release, shipment = self.release(files=files, **changes)
         envelope = sign(release_statement(release), self.trust.keys(*by) if signers is None else signers)
-        self.shipments[envelope.digest] = replace(
-            shipment, release=envelope.digest, envelope=encode_envelope(envelope)
-        )
+        self.shipments[envelope.digest] = replace(shipment, release=envelope.digest, envelope=encode_envelope(envelope))
         return decode_release(envelope.payload)
 
     def issue(
@@ -157,9 +154,7 @@ class SimChannel(Fetcher):
 
     def sign_status(self, status: Status, *, signers: Iterable[FileSigner] | None = None) -> bytes:
         keys = self.trust.keys("status-host") if signers is None else signers
-        return build_status(
-            status, max_age_s=self.trust.policy.limits.largest_status_age_s, signers=list(keys)
-        )
+        return build_status(status, max_age_s=self.trust.policy.limits.largest_status_age_s, signers=list(keys))
 
     def revoke(self, digest: Digest, *, kind: str = "release", reason: str = "backdoor") -> bytes:
         """Issue a status that also revokes *digest*."""
@@ -190,9 +185,7 @@ class SimChannel(Fetcher):
 
     # Doing it wrong, with the operator's keys
 
-    def resign(
-        self, role: str, change: Callable[[Any], None], signers: Sequence[FileSigner] | None = None
-    ) -> bytes:
+    def resign(self, role: str, change: Callable[[Any], None], signers: Sequence[FileSigner] | None = None) -> bytes:
         """Return the newest file of *role* after *change* was applied to what is signed, signed by *signers*.
 
         Args:

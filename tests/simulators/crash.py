@@ -13,7 +13,6 @@ from typing import Any
 
 from chopmark.artifacts import write_file
 from chopmark.canonical import decode_base64, encode_base64
-
 from simulators.log import SimLog
 
 POINTS = ("fsync", "replace", "link", "unlink")

@@ -23,7 +23,6 @@ from chopmark.channel import (
 )
 from chopmark.errors import Refused
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
-
 from simulators.channel import RUNTIME, RUNTIME_VERSION
 
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024

@@ -20,7 +20,6 @@ from chopmark.trust import (
     encode_trust,
     sign_metadata,
 )
-
 from simulators.log import SimLog
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)

@@ -14,8 +14,8 @@ from chopmark.artifacts import Digest
 BUCKETS: Final = 10_000
 _BUCKET_DOMAIN: Final = b"chopmark-bucket-v1\0"
 
-RESERVED_CHANNELS: Final = frozenset({"root", "targets", "snapshot", "timestamp", "mirrors", "status"})
-"""Names that TUF or we use for roles; no channel may have them."""
+RESERVED_CHANNELS: Final = frozenset({"root", "trust", "targets", "snapshot", "timestamp", "mirrors", "status"})
+"""Names that TUF or we use for roles and files; no channel may have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,9 @@ class MissingError(UndecidedError):
 
     code = "missing"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="nothing is published there yet, or this is the address of something else")
+
 
 class Fetcher(ABC):
     """A channel's files, by relative path. Trusted with nothing: it may lie, delay and withhold.

@@ -7,10 +7,10 @@ import os
 import stat
 
 import pytest
-from simulators.crash import killed_everywhere
 
 from chopmark.artifacts import read_file, sync_folder, write_file
 from chopmark.errors import DecodeError, UndecidedError, UsageError
+from simulators.crash import killed_everywhere
 
 
 def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):

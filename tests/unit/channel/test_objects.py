@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from simulators import NOW, SimChannel
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
@@ -35,6 +34,7 @@ from chopmark.channel import (
 )
 from chopmark.errors import DecodeError
 from chopmark.statements import encode_statement
+from simulators import NOW, SimChannel
 
 CHANNEL = SimChannel()
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")

@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import simulators
-from simulators import MemoryChannel, SimChannel, SimTrust, follower
 
+import simulators
 from chopmark.artifacts import Digest
 from chopmark.channel import StatusEntry
 from chopmark.channel.publish import TIMESTAMP, build_targets, publish_root, read_current
 from chopmark.errors import DecodeError, InternalError, UndecidedError, UsageError
 from chopmark.statements import publication_leaf
+from simulators import MemoryChannel, SimChannel, SimTrust, follower
 
 HOUR = timedelta(hours=1)
 
@@ -197,7 +197,7 @@ def test_two_channels_share_one_timestamp_and_keep_each_others_files():
     assert set(read_current(production.store, "lab").files) == {"targets", "status", "production", "lab"}
 
 
-@pytest.mark.parametrize("name", ["root", "targets", "snapshot", "timestamp", "status", "mirrors"])
+@pytest.mark.parametrize("name", ["root", "trust", "targets", "snapshot", "timestamp", "status", "mirrors"])
 def test_no_channel_has_the_name_of_a_role(name):
     trust = SimTrust()
     with pytest.raises(UsageError):

@@ -7,7 +7,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from simulators import SimTrust
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
@@ -34,6 +33,7 @@ from chopmark.statements import (
     verify,
     verify_any,
 )
+from simulators import SimTrust
 
 WEIGHTS = Digest.of(b"weights")
 TESTED = Statement(

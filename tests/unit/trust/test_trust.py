@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from simulators import NOW, SimTrust
 from tuf.api.metadata import Metadata
 
 from chopmark.adapters.kms.file import generate
@@ -27,6 +26,7 @@ from chopmark.trust import (
     sign_metadata,
     tuf_key,
 )
+from simulators import NOW, SimTrust
 
 TRUST = SimTrust()
 

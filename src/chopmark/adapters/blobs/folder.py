@@ -96,8 +96,12 @@ class FolderChannel(ChannelStore):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("w") as file:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = (self._folder / ".lock").open("w")
+        except OSError as error:
+            raise UndecidedError(f"{self._folder}: cannot be locked ({error.strerror})", code="not-written") from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -276,10 +276,15 @@ def _explain_device(site: Site, device: Device) -> Answer:
 
 def _git(site: Site) -> tuple[dict[str, object], str]:
     head = site.git.head("main")
-    wanted = site.desired()
+    try:
+        wanted = site.desired()
+    except ChopmarkError as error:
+        if error.code != "desired-empty":
+            raise
+        return {"head": head, "releases": {}}, f"main at {str(head)[:8]}  nothing released yet"
     assigned = {a.release for assignments in wanted.channels.values() for a in assignments}
     releases = {r.release.model: r.release.version for d, r in wanted.releases.items() if d in assigned}
-    text = ", ".join(f"{model} v{version}" for model, version in releases.items()) or "nothing released yet"
+    text = ", ".join(f"{model} v{version}" for model, version in releases.items())
     return {"head": head, "releases": releases}, f"main at {str(head)[:8]}  wants {text}"
 
 
@@ -304,7 +309,7 @@ def _channel(site: Site) -> tuple[dict[str, object], str]:
 
     published = site.published()
     assignments = assignments_of(published)
-    assigned = ", ".join(f"{a.model} {_label(site, a.release)}" for a in assignments) or "nothing assigned"
+    assigned = ", ".join(f"{a.model} {_label(site, a.release)}" for a in assignments) or "nothing"
     version, status = published.version(site.workspace.channel), published.version("status")
     body = {
         "name": site.workspace.channel,

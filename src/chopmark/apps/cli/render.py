@@ -8,7 +8,6 @@ never carries meaning and is off where stdout is no terminal or NO_COLOR is set.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import ParamSpec
@@ -40,7 +39,7 @@ def answers(command: Callable[P, Answer]) -> Callable[P, None]:
             for line in lines:
                 click.echo(line)
         if data.get("ok") is False:
-            sys.exit(1)
+            click.get_current_context().exit(1)
 
     return run
 

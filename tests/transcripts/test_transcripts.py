@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations with the command line, written down as a user sees them: each ``*.txt`` beside this file is one.
+
+$ chopmark hash model.onnx --json      a command; each file starts in an empty folder that holds model.onnx
+{"ok": true, …                         what it says on stdout; … stands for anything
+! hint: …                              what it says on stderr
+[1]                                    its exit code, where that is not 0
+$ write model.onnx other               replaces a file by text; `chmod`, `mkdir`, `rm` and `cd` work too
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from chopmark.apps.cli.main import run
+
+HERE = Path(__file__).parent
+FILES = sorted(HERE.glob("*.txt"))
+
+
+@dataclass
+class Turn:
+    line: int
+    command: str
+    wanted: list[str] = field(default_factory=list)
+    code: int = 0
+
+
+def turns(text: str) -> Iterator[Turn]:
+    turn: Turn | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("$ "):
+            if turn:
+                yield turn
+            turn = Turn(number, line[2:])
+        elif line.startswith("#") or turn is None:
+            continue
+        elif found := re.fullmatch(r"\[(\d)\]", line):
+            turn.code = int(found.group(1))
+        else:
+            turn.wanted.append(line)
+    if turn:
+        yield turn
+
+
+def speak(command: str) -> tuple[int, str]:
+    """Run one command line; return the exit code, and stdout with stderr's lines marked after it."""
+    words = shlex.split(command)
+    match words:
+        case ["chopmark", *arguments]:
+            out, err = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = run(arguments)
+            return code, out.getvalue() + "".join(f"! {line}\n" for line in err.getvalue().splitlines())
+        case ["write", path, text]:
+            Path(path).write_text(text)
+        case ["chmod", mode, path]:
+            Path(path).chmod(int(mode, 8))
+        case ["mkdir", path]:
+            Path(path).mkdir()
+        case ["rm", path]:
+            Path(path).unlink()
+        case ["link", target, path]:
+            Path(path).symlink_to(target)
+        case ["cd", path]:
+            os.chdir(path)
+        case _:
+            pytest.fail(f"no such word: {command}")
+    return 0, ""
+
+
+def pattern(lines: list[str]) -> str:
+    text = "\n".join(lines).strip("\n")
+    return ".*?".join(re.escape(part) for part in text.split("…"))
+
+
+def a_model() -> bytes:
+    table = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "g", table[:1], table[1:])
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_conversation(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    Path("model.onnx").write_bytes(a_model())
+    for turn in turns(file.read_text(encoding="utf-8")):
+        code, said = speak(turn.command)
+        where = f"{file.name}:{turn.line}: $ {turn.command}\n{said}"
+        assert code == turn.code, where
+        wanted = pattern(turn.wanted)
+        assert re.fullmatch(wanted, said.strip("\n"), flags=re.DOTALL), f"{where}\nwanted:\n" + "\n".join(turn.wanted)
