@@ -66,7 +66,7 @@ def test_step_11_one_owner_alone_and_one_owner_twice(channel, device):
     alone = channel.trust.keys("owner-a")
     with refuses("release-unapproved", 11) as refused:
         ship(channel, device, version="2", counter=2, signers=alone)
-    assert refused.value.evidence["counted"] == ("owner-a",)
+    assert refused.value.evidence["signed"] == "owner-a"
     release, _ = channel.release(version="2", counter=2)
     once = sign(release_statement(release), alone)
     twice = Envelope(payload=once.payload, signatures=once.signatures * 2)
@@ -87,7 +87,7 @@ def test_step_11_one_owner_alone_and_one_owner_twice(channel, device):
 def test_step_11_one_hybrid_half_per_owner(channel, device, pairs):
     with refuses("release-unapproved", 11) as refused:
         ship(channel, device, version="2", counter=2, signers=halves(channel.trust, *pairs))
-    assert refused.value.evidence["partial"], "a stripped half is named, never silent"
+    assert refused.value.evidence["halves"], "a stripped half is named, never silent"
     assert "lacks" in refused.value.message
 
 

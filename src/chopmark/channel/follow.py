@@ -144,7 +144,7 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
     """
     leaf = publication_leaf(snap.digest)
     failure: Refused | None = None
-    for log in trust.logs:
+    for log in (log for log in trust.logs if log.state == "active"):
         if log.state != "active":
             continue  # nothing new stands in a frozen ledger
         try:
@@ -199,7 +199,7 @@ def targets(root: TrustedRoot, snap: SnapshotMeta, data: bytes) -> Targets:
         raise Refused(
             "targets-untrusted",
             f"targets.json: {count.explain()}",
-            evidence={"counted": count.counted, "partial": dict(count.partial), "k": count.k},
+            evidence=count.evidence(),
         )
     return signed.signed
 
@@ -217,7 +217,7 @@ def status(
         metadata = _parse("status.json", data, Targets, MAX_TARGETS_BYTES)
         count = count_signed(delegator, STATUS, metadata, trust.rule(STATUS))
         if not count.met:
-            raise VerificationError(count.explain())
+            raise VerificationError(count.explain(), evidence=count.evidence())
         if metadata.signed.version != snap.files[STATUS].version or metadata.signed.targets:
             raise VerificationError("another version than the snapshot names, or targets in it")
         found = decode_status(extension_of(metadata.signed.unrecognized_fields), version=metadata.signed.version)

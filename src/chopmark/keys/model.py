@@ -198,6 +198,12 @@ class OwnerCount:
     def met(self) -> bool:
         return self.k > 0 and len(self.counted) >= self.k
 
+    def evidence(self) -> dict[str, str]:
+        """Return what was counted, for an error: who signed, how many are needed, who came with half a signature."""
+        halves = "; ".join(f"{owner} lacks {' and '.join(groups)}" for owner, groups in self.partial.items())
+        found = {"signed": ", ".join(self.counted) or "nobody", "needed": str(self.k)}
+        return found | ({"halves": halves} if halves else {})
+
     def explain(self) -> str:
         """Return one line for a person: who signed, who is missing what."""
         words = [

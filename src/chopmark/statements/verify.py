@@ -29,7 +29,7 @@ def verify(envelope: Envelope, trust: TrustPolicy, role: str) -> VerifiedStateme
             f"{role}: {count.explain()}",
             code="statement-unsigned",
             hint=f"sign it with the keys of {', '.join(permitted.owners)}",
-            evidence={"role": role, "counted": count.counted, "partial": dict(count.partial), "k": count.k},
+            evidence={"role": role, **count.evidence()},
         )
     statement = decode_statement(envelope.payload)
     if not permitted.allows(statement.predicate_type, statement.subject.name):

@@ -308,5 +308,5 @@ def _check_signed(metadata: Metadata[Root], by: Root, rule: OwnerRule, *, whose:
         raise Refused(
             "root-untrusted",
             f"root {metadata.signed.version} does not meet {whose} rule: {count.explain()}",
-            evidence={"counted": count.counted, "partial": dict(count.partial), "k": count.k},
+            evidence=count.evidence(),
         )

@@ -109,7 +109,9 @@ def quantise(start: Path, /, command: tuple[str, ...], **given: object) -> Answe
 @click.option(
     "--files", type=click.Path(path_type=Path), default=".", show_default=True, help="Labels, preprocessing, card."
 )
-@click.option("--set", "values", multiple=True, metavar="NAME=TEXT", help="Fills ${NAME} in the card, over params.json.")
+@click.option(
+    "--set", "values", multiple=True, metavar="NAME=TEXT", help="Fills ${NAME} in the card, over params.json."
+)
 @click.pass_obj
 @answers
 def package(

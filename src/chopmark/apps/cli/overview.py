@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from chopmark.errors import ChopmarkError, UsageError
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
     from chopmark.fleet import Device, Refusal
-    from chopmark.policy import Summary
+    from chopmark.policy import Summary, Verdict
     from chopmark.release.life import Event
 
 _DECISION = re.compile(r"G([1-9]\d{0,6})")
@@ -153,12 +154,32 @@ def _detail(event: Event) -> str:
     return ""
 
 
-def decisions(site: Site) -> list[tuple[int, Summary]]:
-    """Return (ledger index, decision) of every gate decision over approvals, in ledger order: G1, G2, …."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateDecision:
+    """A decision over approvals, with the one over the evidence that it rests on.
+
+    Attributes:
+        index: of its entry in the ledger.
+        evidence: None where the ledger has no such decision about the same package and policy.
+    """
+
+    index: int
+    summary: Summary
+    evidence: Summary | None
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """All rules, those over the evidence first."""
+        return (*(self.evidence.verdicts if self.evidence else ()), *self.summary.verdicts)
+
+
+def decisions(site: Site) -> list[GateDecision]:
+    """Return every gate decision over approvals, in ledger order: G1, G2, …."""
     from chopmark.policy import Phase, read_vsa
     from chopmark.statements import PredicateType, decode_statement, verify
 
-    found = []
+    found: list[GateDecision] = []
+    evidence: dict[tuple[object, object], Summary] = {}
     for index, envelope in site.statements():
         try:
             if decode_statement(envelope.payload).predicate_type != PredicateType.VSA:
@@ -166,8 +187,11 @@ def decisions(site: Site) -> list[tuple[int, Summary]]:
             summary = read_vsa(verify(envelope, site.trust, "gate").statement)
         except ChopmarkError:
             continue  # `trace` and `ledger fsck` show what does not verify; it is no decision
+        about = (summary.subject, summary.policy)
         if summary.phase is Phase.APPROVAL:
-            found.append((index, summary))
+            found.append(GateDecision(index=index, summary=summary, evidence=evidence.get(about)))
+        else:
+            evidence[about] = summary
     return found
 
 
@@ -175,8 +199,9 @@ def _explain_decision(site: Site, number: int) -> Answer:
     made = decisions(site)
     if number > len(made):
         raise UsageError(f"G{number}: there are {len(made)} decisions", hint="chopmark release check makes one")
-    index, summary = made[number - 1]
-    held = [verdict for verdict in summary.verdicts if verdict.ok]
+    decision = made[number - 1]
+    index, summary, verdicts = decision.index, decision.summary, decision.verdicts
+    held = [verdict for verdict in verdicts if verdict.ok]
     body = {
         "ok": True,
         "decision": f"G{number}",
@@ -187,12 +212,13 @@ def _explain_decision(site: Site, number: int) -> Answer:
         "release": str(summary.release),
         "approvals": list(summary.approvals),
         "rules": [
-            {"id": v.id, "ok": v.ok, "message": v.message, "facts": [str(f) for f in v.facts]} for v in summary.verdicts
+            {"id": v.id, "phase": str(v.phase), "ok": v.ok, "message": v.message, "facts": [str(f) for f in v.facts]}
+            for v in verdicts
         ],
     }
     outcome = good("ALLOWED") if summary.passed else bad("REFUSED")
     lines = [
-        f"{strong(f'G{number}')}  {outcome}  {len(held)} of {len(summary.verdicts)} rules hold",
+        f"{strong(f'G{number}')}  {outcome}  {len(held)} of {len(verdicts)} rules hold",
         f"  {summary.subject.name}  package {summary.subject.digest.short}…  at {summary.time:%Y-%m-%d %H:%M:%S}Z",
         f"  policy {summary.policy.short}…  {summary.policy_uri}",
         "",
@@ -200,18 +226,24 @@ def _explain_decision(site: Site, number: int) -> Answer:
     rows = [
         (
             good(verdict.id) if verdict.ok else bad(verdict.id),
-            verdict.message if not verdict.ok else "",
-            dim("from " + ", ".join(fact.short for fact in verdict.facts[:4])) if verdict.facts else "",
+            str(verdict.phase),
+            _grounds(verdict),
         )
-        for verdict in summary.verdicts
+        for verdict in verdicts
     ]
     lines += columns(rows, indent="  ")
     lines += ["", f"  entry {index} of the ledger, signed by the gate: chopmark ledger proof {index}"]
     if not summary.passed:
         lines.append(
-            "  next: chopmark release approve NAME as an owner who is missing, then chopmark release check NAME"
+            "  next: chopmark release approve NAME --as an owner who is missing, then chopmark release check NAME"
         )
     return body, lines
+
+
+def _grounds(verdict: Verdict) -> str:
+    if not verdict.ok:
+        return verdict.message
+    return dim("from " + ", ".join(fact.short for fact in verdict.facts[:4])) if verdict.facts else ""
 
 
 def _explain_refusal(site: Site, refusal: Refusal | None, what: str) -> Answer:

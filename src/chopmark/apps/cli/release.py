@@ -207,23 +207,30 @@ def history(start: Path) -> Answer:
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
-    made = decisions(site)
+    made = list(enumerate(decisions(site), 1))
     body = {
         "ok": True,
         "decisions": [
-            {"id": f"G{n}", "entry": i, "allowed": s.passed, "release": str(s.release), "approvals": list(s.approvals)}
-            for n, (i, s) in enumerate(made, 1)
+            {
+                "id": f"G{number}",
+                "entry": found.index,
+                "allowed": found.summary.passed,
+                "release": str(found.summary.release),
+                "approvals": list(found.summary.approvals),
+            }
+            for number, found in made
         ],
     }
     rows = [
         (
-            f"G{n}",
-            good("allowed") if s.passed else bad("refused"),
-            f"{s.subject.name} {site.version_of(str(s.release)) or ''}",
-            ", ".join(s.approvals),
-            dim(f"{s.time:%Y-%m-%d %H:%M:%S}Z  entry {i}"),
+            f"G{number}",
+            good("allowed") if found.summary.passed else bad("refused"),
+            f"{found.summary.subject.name} {site.version_of(str(found.summary.release))}",
+            f"{found.summary.release.short}…" if found.summary.release else "",
+            ", ".join(found.summary.approvals),
+            dim(f"{found.summary.time:%Y-%m-%d %H:%M:%S}Z  entry {found.index}"),
         )
-        for n, (i, s) in enumerate(made, 1)
+        for number, found in made
     ]
     return body, columns(rows)
 

@@ -174,7 +174,11 @@ class Story:
         _, path, _ = run("convert", "convert.py", "model-fp32.onnx", path)
         _, path, _ = run("quantise", "quantize.py", "model.onnx", path)
         params = json.loads((self.code / "params.json").read_text()) | CHANGES[label]
-        values = {"version": label, "accuracy": "see the test result in the ledger", **{k: str(v) for k, v in params.items()}}
+        values = {
+            "version": label,
+            "accuracy": "see the test result in the ledger",
+            **{k: str(v) for k, v in params.items()},
+        }
         into = self.site.workspace.packages / f"{MODEL}-{label}"
         package, _ = steps.make_package(
             self.site, model=MODEL, model_file=path, files=self.code, data=data, into=into, values=values
