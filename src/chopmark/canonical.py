@@ -25,6 +25,12 @@ MAX_INTEGER = 2**53 - 1
 """The largest number in any format: what every JSON reader keeps exactly."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The base of every wire type: what it does not name is refused, except ``x-`` members, which are dropped before."""
+
+
 _NAME = re.compile(r"(?!x-)[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -33,8 +39,7 @@ def encode(value: object) -> bytes:
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
-        msg = f"not a canonical JSON value: {error}"
-        raise DecodeError(msg) from error
+        raise DecodeError(f"not a canonical JSON value: {error}") from error
 
 
 def decode(data: bytes, *, what: str, max_bytes: int) -> object:
@@ -50,8 +55,7 @@ def decode(data: bytes, *, what: str, max_bytes: int) -> object:
             beyond 2^53.
     """
     if len(data) > max_bytes:
-        msg = f"{what}: {len(data):,} bytes, more than the {max_bytes:,} allowed"
-        raise DecodeError(msg)
+        raise DecodeError(f"{what}: {len(data):,} bytes, more than the {max_bytes:,} allowed")
     try:
         value: object = json.loads(
             data.decode("utf-8"),
@@ -63,16 +67,14 @@ def decode(data: bytes, *, what: str, max_bytes: int) -> object:
         if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be written as UTF-8 again
     except DecodeError as error:
-        msg = f"{what}: {error.message}"
-        raise DecodeError(msg) from error
+        raise DecodeError(f"{what}: {error.message}") from error
     except (ValueError, RecursionError) as error:
-        msg = f"{what}: not JSON ({type(error).__name__})"
-        raise DecodeError(msg) from error
+        raise DecodeError(f"{what}: not JSON ({type(error).__name__})") from error
     return value
 
 
 def decode_as(data: bytes, kind: type[T], *, what: str, max_bytes: int, canonical: bool = False) -> T:
-    """Read JSON strictly into *kind*, a msgspec struct declared with ``forbid_unknown_fields=True``.
+    """Read JSON strictly into *kind*: a :class:`Strict`, or a union of them.
 
     Args:
         canonical: also require that *data* are the RFC 8785 bytes of what they say.
@@ -82,8 +84,7 @@ def decode_as(data: bytes, kind: type[T], *, what: str, max_bytes: int, canonica
     """
     value = decode(data, what=what, max_bytes=max_bytes)
     if canonical and encode(value) != data:
-        msg = f"{what}: not in canonical form (RFC 8785)"
-        raise DecodeError(msg)
+        raise DecodeError(f"{what}: not in canonical form (RFC 8785)")
     return convert(value, kind, what=what)
 
 
@@ -96,8 +97,7 @@ def convert(value: object, kind: type[T], *, what: str) -> T:
     try:
         return msgspec.convert(_without_annotations(value), kind, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        msg = f"{what}: {error}"
-        raise DecodeError(msg) from error
+        raise DecodeError(f"{what}: {error}") from error
 
 
 def encode_base64(data: bytes) -> str:
@@ -114,12 +114,22 @@ def decode_base64(text: str, *, what: str) -> bytes:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        msg = f"{what}: not base64"
-        raise DecodeError(msg) from error
+        raise DecodeError(f"{what}: not base64") from error
     if base64.b64encode(data).decode("ascii") != text:
-        msg = f"{what}: base64 is not canonical"
-        raise DecodeError(msg)
+        raise DecodeError(f"{what}: base64 is not canonical")
     return data
+
+
+def decode_name(text: str, *, what: str) -> str:
+    """Return *text*, received from somebody, if it is a name by :func:`check_name`.
+
+    Raises:
+        DecodeError: it is not.
+    """
+    try:
+        return check_name(text, what=what)
+    except UsageError as error:
+        raise DecodeError(error.message, hint=error.hint) from error
 
 
 def check_name(text: str, *, what: str) -> str:
@@ -129,30 +139,29 @@ def check_name(text: str, *, what: str) -> str:
         UsageError: it cannot.
     """
     if not _NAME.fullmatch(text):
-        msg = f"{what}: {text[:80]!r} is not a name"
-        raise UsageError(msg, hint="use a-z, 0-9, dot, dash and underscore, at most 63, not starting with 'x-'")
+        raise UsageError(
+            f"{what}: {text[:80]!r} is not a name",
+            hint="use a-z, 0-9, dot, dash and underscore, at most 63, not starting with 'x-'",
+        )
     return text
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        msg = "a member stands twice"
-        raise DecodeError(msg)
+        raise DecodeError("a member stands twice")
     return members
 
 
 def _no_float(text: str) -> object:
-    msg = f"{text[:20]} is not a whole number"
-    raise DecodeError(msg)
+    raise DecodeError(f"{text[:20]} is not a whole number")
 
 
 def _integer(text: str) -> int:
     # Checked as text first: int() of a long run of digits is slow, and refused by Python beyond 4,300 of them.
     value = int(text) if len(text) < 20 else MAX_INTEGER + 1
     if abs(value) > MAX_INTEGER:
-        msg = "a number is beyond 2^53"
-        raise DecodeError(msg)
+        raise DecodeError("a number is beyond 2^53")
     return value
 
 

@@ -67,5 +67,4 @@ def parse_time(text: str, *, what: str) -> datetime:
             raise ValueError(text)
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError as error:
-        msg = f"{what}: {text[:40]!r} is not a time like 2026-11-22T10:00:00Z"
-        raise DecodeError(msg) from error
+        raise DecodeError(f"{what}: {text[:40]!r} is not a time like 2026-11-22T10:00:00Z") from error

@@ -21,8 +21,7 @@ def read_file(path: Path, *, max_bytes: int) -> bytes:
     with os.fdopen(open_regular(path), "rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        msg = f"{path}: more than the {max_bytes:,} bytes allowed"
-        raise DecodeError(msg)
+        raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
     return data
 
 
@@ -49,8 +48,11 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             raise
         sync_folder(path.parent)
     except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
-        raise UndecidedError(msg, code="not-written", hint="free some space, or check who owns the folder") from error
+        raise UndecidedError(
+            f"{path}: cannot be written ({error.strerror})",
+            code="not-written",
+            hint="free some space, or check who owns the folder",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -74,13 +74,11 @@ def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
         entry = _entry(name or path.name, iter(lambda: os.read(descriptor, CHUNK_BYTES), b""))
         after = os.fstat(descriptor)
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise UsageError(msg) from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     finally:
         os.close(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or entry.length != after.st_size:
-        msg = f"{path}: changed while it was read"
-        raise VerificationError(msg, hint="hash it again when nothing writes to it")
+        raise VerificationError(f"{path}: changed while it was read", hint="hash it again when nothing writes to it")
     return entry
 
 
@@ -97,8 +95,7 @@ def scan(folder: Path, *, on_file: Callable[[FileEntry], None] | None = None) ->
     """
     names = sorted(file_names(folder), key=lambda name: name.encode())
     if not names:
-        msg = f"{folder}: holds no file"
-        raise UsageError(msg)
+        raise UsageError(f"{folder}: holds no file")
     entries = []
     for name in names:
         entries.append(hash_file(folder / name, name=name))
@@ -116,8 +113,7 @@ def file_names(folder: Path) -> Iterator[str]:
         DecodeError: a name that an artifact cannot have.
     """
     if folder.is_symlink() or not folder.is_dir():
-        msg = f"{folder}: is not a folder"
-        raise UsageError(msg)
+        raise UsageError(f"{folder}: is not a folder")
     pending = [""]
     while pending:
         prefix = pending.pop()
@@ -129,8 +125,10 @@ def file_names(folder: Path) -> Iterator[str]:
             elif entry.is_file(follow_symlinks=False):
                 yield name
             else:
-                msg = f"{folder / name}: is a link or a special file; an artifact holds regular files only"
-                raise UsageError(msg, hint="copy the file itself into the folder")
+                raise UsageError(
+                    f"{folder / name}: is a link or a special file; an artifact holds regular files only",
+                    hint="copy the file itself into the folder",
+                )
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -138,8 +136,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        msg = f"{folder}: cannot be read ({error.strerror})"
-        raise UsageError(msg) from error
+        raise UsageError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
 def open_regular(path: Path) -> int:
@@ -152,12 +149,12 @@ def open_regular(path: Path) -> int:
         # NONBLOCK: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise UsageError(msg, hint="check the path, and that it is no symbolic link") from error
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror})", hint="check the path, and that it is no symbolic link"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        msg = f"{path}: is not a regular file"
-        raise UsageError(msg)
+        raise UsageError(f"{path}: is not a regular file")
     return descriptor
 
 

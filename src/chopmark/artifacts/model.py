@@ -28,8 +28,7 @@ class Digest:
 
     def __post_init__(self) -> None:
         if len(self.value) != DIGEST_BYTES:
-            msg = "a SHA-256 digest has 32 bytes"
-            raise DecodeError(msg)
+            raise DecodeError("a SHA-256 digest has 32 bytes")
 
     @classmethod
     def of(cls, data: bytes) -> Digest:
@@ -44,8 +43,7 @@ class Digest:
             DecodeError: any other spelling.
         """
         if not _HEX.fullmatch(text):
-            msg = f"{text[:80]!r} is not a SHA-256 in lower-case hex"
-            raise DecodeError(msg)
+            raise DecodeError(f"{text[:80]!r} is not a SHA-256 in lower-case hex")
         return cls(bytes.fromhex(text))
 
     @classmethod
@@ -56,8 +54,7 @@ class Digest:
             DecodeError: any other spelling.
         """
         if not text.startswith("sha256:"):
-            msg = f"{text[:80]!r} is not a digest like sha256:91c4…"
-            raise DecodeError(msg)
+            raise DecodeError(f"{text[:80]!r} is not a digest like sha256:91c4…")
         return cls.from_hex(text.removeprefix("sha256:"))
 
     @property
@@ -105,15 +102,12 @@ class Manifest:
         for name in names:
             check_file_name(name)
         if [n.encode() for n in names] != sorted({n.encode() for n in names}):
-            msg = "manifest: names are not sorted, or one stands twice"
-            raise DecodeError(msg)
+            raise DecodeError("manifest: names are not sorted, or one stands twice")
         folders = {name[:i] for name in names for i, char in enumerate(name) if char == "/"}
         if folders & set(names):
-            msg = "manifest: a name is both a file and a folder"
-            raise DecodeError(msg)
+            raise DecodeError("manifest: a name is both a file and a folder")
         if not 0 < len(names) <= MAX_FILES:
-            msg = f"manifest: {len(names):,} files; 1 to {MAX_FILES:,} are allowed"
-            raise DecodeError(msg)
+            raise DecodeError(f"manifest: {len(names):,} files; 1 to {MAX_FILES:,} are allowed")
 
     def encode(self) -> bytes:
         """Return the RFC 8785 bytes that the package digest is taken over."""
@@ -155,5 +149,7 @@ def check_file_name(name: str) -> None:
         or unicodedata.normalize("NFC", name) != name
     )
     if bad:
-        msg = f"manifest: {name[:80]!r} cannot name a file of an artifact"
-        raise DecodeError(msg, hint="relative names, NFC, parts separated by '/', no '..', no backslash")
+        raise DecodeError(
+            f"manifest: {name[:80]!r} cannot name a file of an artifact",
+            hint="relative names, NFC, parts separated by '/', no '..', no backslash",
+        )

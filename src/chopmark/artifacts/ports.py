@@ -71,8 +71,9 @@ class Session(ABC):
                 msg, code="model-not-runnable", hint="compare the inputs with the model's"
             ) from error
         if len(answers) != len(rows):
-            msg = f"{len(answers)} rows of outputs for {len(rows)} of inputs"
-            raise VerificationError(msg, code="model-not-runnable")
+            raise VerificationError(
+                f"{len(answers)} rows of outputs for {len(rows)} of inputs", code="model-not-runnable"
+            )
         return answers
 
 

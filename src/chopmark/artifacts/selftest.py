@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts.ports import Session
 from chopmark.errors import DecodeError, Refused, UsageError, VerificationError
@@ -52,13 +50,13 @@ class Vectors:
     tolerance: int
 
 
-class _Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Case(canonical.Strict, frozen=True, kw_only=True):
     input: list[int]
     expect: list[int]
     label: int
 
 
-class _Vectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Vectors(canonical.Strict, frozen=True, kw_only=True):
     v: int
     cases: list[_Case]
     tolerance: int

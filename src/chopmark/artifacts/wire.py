@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
 from chopmark.errors import DecodeError
@@ -12,14 +10,14 @@ from chopmark.errors import DecodeError
 MAX_MANIFEST_BYTES = 8 * 1024 * 1024
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _File(canonical.Strict, frozen=True, kw_only=True):
     name: str
     length: int
     sha256: str
     fsverity: dict[str, str]
 
 
-class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Manifest(canonical.Strict, frozen=True, kw_only=True):
     v: int
     files: list[_File]
 
@@ -32,15 +30,13 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     wire = canonical.decode_as(data, _Manifest, what="manifest", max_bytes=MAX_MANIFEST_BYTES, canonical=True)
     if wire.v != 1:
-        msg = f"manifest: version {wire.v} is not known here"
-        raise DecodeError(msg)
+        raise DecodeError(f"manifest: version {wire.v} is not known here")
     return Manifest(files=tuple(_entry(file) for file in wire.files))
 
 
 def _entry(file: _File) -> FileEntry:
     if file.length < 0 or sorted(file.fsverity) != sorted(str(size) for size in BLOCK_SIZES):
-        msg = f"manifest: {file.name[:80]!r} has a bad length or other block sizes than {BLOCK_SIZES}"
-        raise DecodeError(msg)
+        raise DecodeError(f"manifest: {file.name[:80]!r} has a bad length or other block sizes than {BLOCK_SIZES}")
     return FileEntry(
         name=file.name,
         length=file.length,

@@ -126,5 +126,4 @@ def _guarded(what: str) -> Iterator[None]:
     except ChopmarkError:
         raise
     except Exception as error:
-        msg = f"{what} ({type(error).__name__}: {str(error)[:200]})"
-        raise UndecidedError(msg, code="build-undecided") from error
+        raise UndecidedError(f"{what} ({type(error).__name__}: {str(error)[:200]})", code="build-undecided") from error

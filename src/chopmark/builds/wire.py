@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.builds.model import Builder, BuildType, Dependency, Provenance
@@ -25,37 +23,37 @@ MAX_DEPTH = 16
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-class _Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Resource(canonical.Strict, frozen=True, kw_only=True):
     name: str
     digest: dict[str, str]
     uri: str = ""
 
 
-class _Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+class _Definition(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     build_type: str
     external_parameters: dict[str, Any]
     internal_parameters: dict[str, Any] = {}
     resolved_dependencies: list[_Resource] = []
 
 
-class _Builder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Builder(canonical.Strict, frozen=True, kw_only=True):
     id: str
     version: dict[str, str] = {}
 
 
-class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+class _Metadata(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     invocation_id: str
     started_on: str
     finished_on: str
 
 
-class _RunDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _RunDetails(canonical.Strict, frozen=True, kw_only=True):
     builder: _Builder
     metadata: _Metadata
     byproducts: list[_Resource] = []
 
 
-class _Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+class _Provenance(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     build_definition: _Definition
     run_details: _RunDetails
 
@@ -206,13 +204,13 @@ def _no_constant(text: str) -> object:
 # --- the small files of a package -----------------------------------------------------------------------------------
 
 
-class _Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Labels(canonical.Strict, frozen=True, kw_only=True):
     v: int
     output: str
     labels: list[str]
 
 
-class _Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Preprocessing(canonical.Strict, frozen=True, kw_only=True):
     v: int
     input: str
     type: str
@@ -248,26 +246,26 @@ def check_preprocessing(data: bytes) -> None:
 # --- the test result ------------------------------------------------------------------------------------------------
 
 
-class _Class(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Class(canonical.Strict, frozen=True, kw_only=True):
     count: int
     correct: int
     accuracy_ppm: int
 
 
-class _Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Metrics(canonical.Strict, frozen=True, kw_only=True):
     accuracy_ppm: int
     held_back: int
     correct: int
     per_class: dict[str, _Class]
 
 
-class _Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Configuration(canonical.Strict, frozen=True, kw_only=True):
     name: str
     digest: dict[str, str] = {}
     uri: str = ""
 
 
-class _TestResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+class _TestResult(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     result: str
     configuration: list[_Configuration]
     passed_tests: list[str] = []

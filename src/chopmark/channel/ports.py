@@ -39,8 +39,11 @@ class Fetcher(ABC):
         except ChopmarkError:
             raise
         except Exception as error:
-            msg = f"{path}: could not be fetched ({type(error).__name__})"
-            raise UndecidedError(msg, code="unreachable", hint="check the network and the channel's address") from error
+            raise UndecidedError(
+                f"{path}: could not be fetched ({type(error).__name__})",
+                code="unreachable",
+                hint="check the network and the channel's address",
+            ) from error
         if len(data) > max_bytes:
             raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
         return data

@@ -26,7 +26,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from tuf.api.metadata import Metadata, Targets
 
 from chopmark import canonical
@@ -51,7 +50,7 @@ _RESTORE: Final = "restore the newest copy; a new one would forget what is revok
 _KINDS: Final = ("release", "manifest")
 
 
-class _Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Predicate(canonical.Strict, frozen=True, kw_only=True):
     v: int
     workspace: str
     of: str
@@ -61,7 +60,7 @@ class _Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     lift: bool = False
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _State(canonical.Strict, frozen=True, kw_only=True):
     v: int
     version: int
     status: dict[str, object]

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.channel.model import BUCKETS, Assignment, Release, RuntimeNeed, Status, StatusEntry
@@ -19,23 +17,23 @@ EXTENSION = "x-chopmark"
 MODEL_PREFIX = "model/"
 
 
-class _Sha256(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Sha256(canonical.Strict, frozen=True, kw_only=True):
     sha256: str
     length: int
 
 
-class _Library(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Library(canonical.Strict, frozen=True, kw_only=True):
     name: str
     sha256: str
 
 
-class _Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Runtime(canonical.Strict, frozen=True, kw_only=True):
     name: str
     range: str
     libraries: list[_Library]
 
 
-class _Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Release(canonical.Strict, frozen=True, kw_only=True):
     v: int
     workspace: str
     model: str
@@ -56,14 +54,14 @@ class _Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     evidence: list[str]
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Entry(canonical.Strict, frozen=True, kw_only=True):
     reason: str
     since: str
     release: str | None = None
     manifest: str | None = None
 
 
-class _Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Status(canonical.Strict, frozen=True, kw_only=True):
     v: int
     issued: str
     revoked: list[_Entry]
@@ -71,14 +69,14 @@ class _Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     holds: list[_Entry]
 
 
-class _Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Assignment(canonical.Strict, frozen=True, kw_only=True):
     model: str
     runtime: str
     buckets: tuple[int, int]
     release: str
 
 
-class _Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Channel(canonical.Strict, frozen=True, kw_only=True):
     v: int
     assign: list[_Assignment]
 

@@ -7,8 +7,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest, check_file_name
 from chopmark.data.model import Column, Contract, Dataset, File, Pin, Source
@@ -24,7 +22,7 @@ DEFAULT_LABEL = "label"
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 
 
-class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Head(canonical.Strict, frozen=True, kw_only=True):
     name: str
     version: int
     label: str = DEFAULT_LABEL
@@ -32,7 +30,7 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     files: str = ""
 
 
-class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Column(canonical.Strict, frozen=True, kw_only=True):
     type: str
     minimum: int
     maximum: int
@@ -41,7 +39,7 @@ class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     count: int = 0
 
 
-class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Source(canonical.Strict, frozen=True, kw_only=True):
     name: str
     file: str = ""
     files: list[str] = []
@@ -49,12 +47,12 @@ class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     minimum_rows_per_label: int = 0
 
 
-class _Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Pin(canonical.Strict, frozen=True, kw_only=True):
     sha256: str
     rows: int
 
 
-class _Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Contract(canonical.Strict, frozen=True, kw_only=True):
     dataset: _Head
     columns: list[_Column]
     sources: list[_Source]
@@ -181,18 +179,18 @@ def with_pins(contract: bytes, pins: Mapping[str, Pin]) -> bytes:
 # --- the predicate --------------------------------------------------------------------------------------------------
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _File(canonical.Strict, frozen=True, kw_only=True):
     name: str
     sha256: str
     rows: int
 
 
-class _DatasetSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _DatasetSource(canonical.Strict, frozen=True, kw_only=True):
     name: str
     files: list[_File]
 
 
-class _Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Dataset(canonical.Strict, frozen=True, kw_only=True):
     v: int
     version: int
     contract: str

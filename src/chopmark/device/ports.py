@@ -59,8 +59,11 @@ class SealedMemory(ABC):
         except ChopmarkError:
             raise
         except Exception as error:
-            msg = f"{name}: could not be copied into sealed memory ({type(error).__name__})"
-            raise UndecidedError(msg, code="no-memory", hint="free some memory, and load again") from error
+            raise UndecidedError(
+                f"{name}: could not be copied into sealed memory ({type(error).__name__})",
+                code="no-memory",
+                hint="free some memory, and load again",
+            ) from error
 
 
 class Counter(ABC):

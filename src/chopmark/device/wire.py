@@ -30,48 +30,48 @@ MIN_POLL_S, MAX_POLL_S = 1, 7 * 24 * 3600
 _LABEL = b"chopmark-device-state-v1\0"
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _File(canonical.Strict, frozen=True, kw_only=True):
     version: int
     sha256: str
 
 
-class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Log(canonical.Strict, frozen=True, kw_only=True):
     size: int
     root: str
 
 
-class _Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Status(canonical.Strict, frozen=True, kw_only=True):
     issued: str
     revoked: list[dict[str, str]]
     min_epoch: dict[str, int]
 
 
-class _Top(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Top(canonical.Strict, frozen=True, kw_only=True):
     counter: int
     release: str
     fallbacks: list[str]
 
 
-class _Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Slots(canonical.Strict, frozen=True, kw_only=True):
     active: Slot
     A: str | None
     B: str | None
 
 
-class _Time(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Time(canonical.Strict, frozen=True, kw_only=True):
     floor: str
     boot_id: str
     boot_s: int
 
 
-class _Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Chain(canonical.Strict, frozen=True, kw_only=True):
     seq: int
     head: str | None
     nonce: str
     said: dict[str, str]
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _State(canonical.Strict, frozen=True, kw_only=True):
     v: int
     gen: int
     root: _File
@@ -87,7 +87,7 @@ class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     report: _Chain
 
 
-class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Config(canonical.Strict, frozen=True, kw_only=True):
     v: int
     workspace: str
     device: str

@@ -88,8 +88,9 @@ def library(name: str) -> LibraryPart:
     try:
         found = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError) as error:
-        msg = f"{name[:80]!r} is not installed here"
-        raise UsageError(msg, hint="name the distribution as `pip list` does") from error
+        raise UsageError(
+            f"{name[:80]!r} is not installed here", hint="name the distribution as `pip list` does"
+        ) from error
     record = found.read_text("RECORD") or found.read_text("METADATA") or f"{name} {found.version}"
     return LibraryPart(
         name=re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(),
@@ -153,11 +154,9 @@ def validate_sbom(document: bytes) -> None:
     try:
         problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        msg = "bill of materials: not JSON"
-        raise DecodeError(msg) from error
+        raise DecodeError("bill of materials: not JSON") from error
     if problem is not None:
-        msg = f"bill of materials: {str(problem)[:300]}"
-        raise DecodeError(msg)
+        raise DecodeError(f"bill of materials: {str(problem)[:300]}")
 
 
 def _model(model: ModelPart, datasets: Sequence[DatasetPart]) -> dict[str, object]:

@@ -59,11 +59,9 @@ class PublicKey:
             key = serialization.load_der_public_key(spki)
             canonical = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            msg = "not a public key (SubjectPublicKeyInfo, DER)"
-            raise DecodeError(msg) from error
+            raise DecodeError("not a public key (SubjectPublicKeyInfo, DER)") from error
         if canonical != spki:
-            msg = "a public key that is not in its one DER form"
-            raise DecodeError(msg)
+            raise DecodeError("a public key that is not in its one DER form")
         return cls.of(key)
 
     @classmethod
@@ -78,8 +76,9 @@ class PublicKey:
         ):
             spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
             return cls(_algorithm(key), spki, key)
-        msg = "a public key of an algorithm that is not used here"
-        raise DecodeError(msg, hint="use one of: " + ", ".join(Algorithm))
+        raise DecodeError(
+            "a public key of an algorithm that is not used here", hint="use one of: " + ", ".join(Algorithm)
+        )
 
     @classmethod
     def from_raw(cls, algorithm: Algorithm, raw: bytes) -> PublicKey:
@@ -94,10 +93,8 @@ class PublicKey:
             if algorithm is Algorithm.ML_DSA_44:
                 return cls.of(mldsa.MLDSA44PublicKey.from_public_bytes(raw))
         except ValueError as error:
-            msg = f"not a public key of {algorithm}"
-            raise DecodeError(msg) from error
-        msg = f"{algorithm} has no bare public form"
-        raise DecodeError(msg)
+            raise DecodeError(f"not a public key of {algorithm}") from error
+        raise DecodeError(f"{algorithm} has no bare public form")
 
     @property
     def keyid(self) -> str:

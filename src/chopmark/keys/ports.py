@@ -34,5 +34,8 @@ class Signer(ABC):
         except ChopmarkError:
             raise
         except Exception as error:
-            msg = f"key {self.public.keyid[:8]} could not sign ({type(error).__name__})"
-            raise UndecidedError(msg, code="key-unavailable", hint="check that the key store is reachable") from error
+            raise UndecidedError(
+                f"key {self.public.keyid[:8]} could not sign ({type(error).__name__})",
+                code="key-unavailable",
+                hint="check that the key store is reachable",
+            ) from error

@@ -84,33 +84,33 @@ class Replay:
         return not self.differences
 
 
-class _Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Policy(canonical.Strict, frozen=True, kw_only=True):
     uri: str
     digest: dict[str, str]
 
 
-class _Verifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Verifier(canonical.Strict, frozen=True, kw_only=True):
     id: str
 
 
-class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Input(canonical.Strict, frozen=True, kw_only=True):
     uri: str
     digest: dict[str, str]
 
 
-class _Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Verdict(canonical.Strict, frozen=True, kw_only=True):
     id: str
     ok: bool
     message: str
     facts: list[str]
 
 
-class _Previous(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Previous(canonical.Strict, frozen=True, kw_only=True):
     counter: int
     release: str
 
 
-class _Vsa(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Vsa(canonical.Strict, frozen=True, kw_only=True):
     verifier: _Verifier
     time_verified: str = msgspec.field(name="timeVerified")
     resource_uri: str = msgspec.field(name="resourceUri")

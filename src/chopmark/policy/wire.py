@@ -6,8 +6,6 @@ from __future__ import annotations
 from importlib import resources
 from typing import Final, Literal
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.errors import DecodeError, UsageError
@@ -19,22 +17,22 @@ MAX_RULES: Final = 64
 MAX_MESSAGE_CHARS: Final = 300
 
 
-class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Rule(canonical.Strict, frozen=True, kw_only=True):
     id: str
     phase: Phase
     cel: str
     message: str = ""
 
 
-class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Spec(canonical.Strict, frozen=True, kw_only=True):
     rules: list[_Rule]
 
 
-class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Metadata(canonical.Strict, frozen=True, kw_only=True):
     name: str
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _File(canonical.Strict, frozen=True, kw_only=True):
     kind: Literal["ReleasePolicy"]
     metadata: _Metadata
     spec: _Spec

@@ -14,8 +14,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.clock import format_time, parse_time
 from chopmark.errors import ChopmarkError, Retry
@@ -121,7 +119,7 @@ def encode_status(status: OperatorStatus) -> bytes:
     )
 
 
-class _Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+class _Condition(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     type: ConditionType
     status: Literal["True", "False", "Unknown"]
     reason: str
@@ -130,7 +128,7 @@ class _Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     last_transition_time: str
 
 
-class _Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+class _Status(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     observed_generation: int
     last_applied_revision: str
     last_attempted_revision: str

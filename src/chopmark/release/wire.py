@@ -11,8 +11,6 @@ import re
 from dataclasses import replace
 from typing import Final, Literal
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.channel import BUCKETS, RESERVED_CHANNELS, Release, RuntimeNeed, decode_release, release_statement
@@ -24,17 +22,17 @@ from chopmark.statements import encode_statement
 _VERSION: Final = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[0-9A-Za-z][0-9A-Za-z._+-]{0,62}")
 
 
-class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Metadata(canonical.Strict, frozen=True, kw_only=True):
     name: str
 
 
-class _Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Package(canonical.Strict, frozen=True, kw_only=True):
     name: str
     range: str
     libraries: dict[str, str]
 
 
-class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Spec(canonical.Strict, frozen=True, kw_only=True):
     version: str
     manifest: str
     manifest_length: int
@@ -53,23 +51,23 @@ class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     evidence: list[str]
 
 
-class _ModelRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _ModelRelease(canonical.Strict, frozen=True, kw_only=True):
     kind: Literal["ModelRelease"]
     metadata: _Metadata
     spec: _Spec
 
 
-class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Ring(canonical.Strict, frozen=True, kw_only=True):
     model: str
     buckets: tuple[int, int] = (0, BUCKETS)
     release: str | None = None
 
 
-class _ChannelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _ChannelSpec(canonical.Strict, frozen=True, kw_only=True):
     rings: list[_Ring]
 
 
-class _Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Channel(canonical.Strict, frozen=True, kw_only=True):
     kind: Literal["Channel"]
     metadata: _Metadata
     spec: _ChannelSpec

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest, read_file
 from chopmark.errors import DecodeError, UsageError
@@ -24,11 +22,11 @@ CONFIG: Final = "chopmark.toml"
 MAX_CONFIG_BYTES: Final = 65_536
 
 
-class _Address(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Address(canonical.Strict, frozen=True, kw_only=True):
     url: str
 
 
-class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Config(canonical.Strict, frozen=True, kw_only=True):
     workspace: str
     root: str
     repository: str

@@ -124,8 +124,7 @@ class VerifiedStatement:
         self, *, statement: Statement, role: str, owners: tuple[str, ...], envelope: Envelope, proof: object
     ) -> None:
         if proof is not _MADE_BY_VERIFY:
-            msg = "a VerifiedStatement is made by statements.verify alone"
-            raise InternalError(msg)
+            raise InternalError("a VerifiedStatement is made by statements.verify alone")
         self.statement = statement
         self.role = role
         self.owners = owners

@@ -26,7 +26,7 @@ BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BUNDLE_BYTES: Final = 8 * 1024 * 1024
 
 
-class _PublicKeyHint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _PublicKeyHint(canonical.Strict, frozen=True, kw_only=True):
     hint: str
 
 

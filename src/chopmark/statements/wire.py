@@ -21,23 +21,23 @@ MAX_EMBEDDED_BYTES = 60_000
 """Envelopes up to this length stand in the leaf itself; a leaf holds at most 65,535 bytes."""
 
 
-class _Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Signature(canonical.Strict, frozen=True, kw_only=True):
     sig: str
     keyid: str = ""
 
 
-class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Envelope(canonical.Strict, frozen=True, kw_only=True):
     payload: str
     payload_type: str = msgspec.field(name="payloadType")
     signatures: list[_Signature]
 
 
-class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Subject(canonical.Strict, frozen=True, kw_only=True):
     name: str
     digest: dict[str, str]
 
 
-class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Statement(canonical.Strict, frozen=True, kw_only=True):
     type: str = msgspec.field(name="_type")
     subject: list[_Subject]
     predicate_type: str = msgspec.field(name="predicateType")
@@ -124,18 +124,18 @@ def publication_leaf(snapshot: Digest) -> bytes:
     return canonical.encode({"v": 1, "kind": "channel", "snapshot": str(snapshot)})
 
 
-class _StatementLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="statement"):
+class _StatementLeaf(canonical.Strict, frozen=True, tag_field="kind", tag="statement"):
     v: int
     envelope: _Envelope
 
 
-class _DigestLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="statement-digest"):
+class _DigestLeaf(canonical.Strict, frozen=True, tag_field="kind", tag="statement-digest"):
     v: int
     envelope: str
     length: int
 
 
-class _ChannelLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="channel"):
+class _ChannelLeaf(canonical.Strict, frozen=True, tag_field="kind", tag="channel"):
     v: int
     snapshot: str
 

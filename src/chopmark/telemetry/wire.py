@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.clock import format_time, parse_time
@@ -27,13 +25,13 @@ from chopmark.telemetry.model import (
 SUBJECT_PREFIX: Final = "device/"
 
 
-class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Log(canonical.Strict, frozen=True, kw_only=True):
     origin: str
     size: int
     root: str
 
 
-class _Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Report(canonical.Strict, frozen=True, kw_only=True):
     v: int
     device: str
     seq: int
@@ -55,14 +53,14 @@ class _Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     gen: int
 
 
-class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Signed(canonical.Strict, frozen=True, kw_only=True):
     v: int
     payload: str
     keyid: str
     sig: str
 
 
-class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Answer(canonical.Strict, frozen=True, kw_only=True):
     v: int
     nonce: str
     next_nonce: str

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import msgspec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.signer import Signature, SSlibKey
 from tuf.api.exceptions import RepositoryError
@@ -36,18 +35,18 @@ MAX_ROOT_BYTES: Final = 512_000
 ONLINE_ROLES: Final = ("timestamp", "snapshot")
 
 
-class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Rule(canonical.Strict, frozen=True, kw_only=True):
     k: int
     algorithms: list[list[Algorithm]]
 
 
-class _TrustFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _TrustFile(canonical.Strict, frozen=True, kw_only=True):
     version: int
     length: int
     sha256: str
 
 
-class _Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Extension(canonical.Strict, frozen=True, kw_only=True):
     workspace: str
     rule: _Rule
     trust: _TrustFile

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.errors import DecodeError, UsageError
 from chopmark.keys import Algorithm, Owner, PublicKey
@@ -17,13 +15,13 @@ MAX_LIMIT_S = 10 * 366 * 86_400
 """Ten years: a longer limit limits nothing, and overflows what counts time."""
 
 
-class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Key(canonical.Strict, frozen=True, kw_only=True):
     keyid: str
     algorithm: Algorithm
     public: str
 
 
-class _Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Role(canonical.Strict, frozen=True, kw_only=True):
     owners: list[str]
     k: int
     algorithms: list[list[Algorithm]]
@@ -32,23 +30,23 @@ class _Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     channels: list[str]
 
 
-class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Log(canonical.Strict, frozen=True, kw_only=True):
     origin: str
     require: list[str]
     state: str
 
 
-class _Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Limits(canonical.Strict, frozen=True, kw_only=True):
     max_status_age_s: dict[str, int]
     clock_tolerance_s: int
 
 
-class _Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Evidence(canonical.Strict, frozen=True, kw_only=True):
     roots: list[Any]
     reference_values: list[Any]
 
 
-class _Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Trust(canonical.Strict, frozen=True, kw_only=True):
     v: int
     workspace: str
     version: int

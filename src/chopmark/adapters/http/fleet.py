@@ -16,7 +16,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 _BUSY = frozenset({408, 425, 429})
 
 
-class _Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Device(canonical.Strict, frozen=True, kw_only=True):
     device: str
     nonce: str
 

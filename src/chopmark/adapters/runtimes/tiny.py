@@ -14,8 +14,6 @@ import os
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.artifacts.ports import Runtime, Session
 from chopmark.errors import DecodeError
@@ -23,7 +21,7 @@ from chopmark.errors import DecodeError
 MAX_BYTES = 1024 * 1024
 
 
-class TinyModel(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class TinyModel(canonical.Strict, frozen=True, kw_only=True):
     """The model file."""
 
     v: Literal[1]

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from chopmark import canonical
 from chopmark.adapters.sql.database import Database, Value, as_bytes, as_int, as_str
 from chopmark.artifacts import Digest
@@ -42,7 +40,7 @@ _DEVICE: Final = "id, spki, name, enrolled, challenge, challenged, used, seq, he
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-class _Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Standing(canonical.Strict, frozen=True, kw_only=True):
     topic: str
     verdict: str
     model: str
@@ -53,7 +51,7 @@ class _Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     refusal: int | None
 
 
-class _Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Refusal(canonical.Strict, frozen=True, kw_only=True):
     topic: str
     code: str
     step: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from anyio import to_thread
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -22,7 +21,7 @@ ENVELOPE_TYPE: Final = "application/vnd.dsse.envelope.v1+json"
 _MAX_LISTED: Final = 1000
 
 
-class _Enrolment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Enrolment(canonical.Strict, frozen=True, kw_only=True):
     token: str
     public: str
     name: str
