@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time two things in turns, and say how the one compares with the other.
 
-A machine that does other work slows both sides when they take turns, so the ratio is the claim and a time is context.
-Every number is a median over the rounds; the ratio is the median of the rounds' ratios.
+Two things keep a machine that does other work out of the figures: the sides take turns, and what only computes is timed
+by the processor time of this process. The ratio is the claim, a time is context. Every number is a median over the
+rounds; the ratio is the median of the rounds' ratios.
 
     >>> Bench("ledger.append", "entries/s", run=lambda _: Timing(ours_s=0.2, floor_s=0.1, ratio=2.0), goal="≥ 0.25", per=10).measure(Path())
     Figure(name='ledger.append', value=50.0, unit='entries/s', floor=100.0, ratio=0.5, goal='≥ 0.25', met=True)
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROUNDS = 9
+ROUNDS = 15
 
 _PER_SECOND = {"s": 1, "ms": 1e3, "us": 1e6}
 _MEETS = {"≤": operator.le, "≥": operator.ge}
@@ -87,31 +88,36 @@ class Bench:
 
 
 def in_turns(
-    ours: Callable[[], object], floor: Callable[[], object], *, calls: int = 1, rounds: int = ROUNDS
+    ours: Callable[[], object],
+    floor: Callable[[], object],
+    *,
+    rounds: int = ROUNDS,
+    calls: int = 1,
+    floor_calls: int | None = None,
+    clock: Callable[[], float] = time.process_time,
 ) -> Timing:
-    """Time both, each first in every other round, after one round that does not count.
+    """Time both, each first in every other round, after a round that does not count.
 
     Args:
-        calls: in a row, where one is too short to time; each side is called ``calls * (rounds + 1)`` times.
-        rounds: 5 or more.
+        rounds: 5 or more; each side runs once more than that.
+        calls: in a row, where one is too short to time; of *floor* as many, unless *floor_calls* says otherwise.
+        clock: ``time.perf_counter`` for what waits for a disk.
     """
-    sides = (ours, floor)
-    seconds: list[tuple[float, float]] = []
+    sides = ((ours, calls), (floor, floor_calls or calls))
+    taken: list[list[float]] = [[], []]
     gc.collect()
     gc.disable()
     try:
         for number in range(rounds + 1):
-            taken = [0.0, 0.0]
             for side in (0, 1) if number % 2 else (1, 0):
-                taken[side] = _time(sides[side], calls)
-            seconds.append((taken[0], taken[1]))
+                taken[side].append(_seconds(*sides[side], clock))
     finally:
         gc.enable()
-    counted = seconds[1:]
+    ours_s, floor_s = taken[0][1:], taken[1][1:]
     return Timing(
-        ours_s=statistics.median(ours for ours, _ in counted),
-        floor_s=statistics.median(floor for _, floor in counted),
-        ratio=statistics.median(ours / floor for ours, floor in counted),
+        ours_s=statistics.median(ours_s),
+        floor_s=statistics.median(floor_s),
+        ratio=statistics.median(one / other for one, other in zip(ours_s, floor_s, strict=True)),
     )
 
 
@@ -121,11 +127,11 @@ def meets(ratio: float, goal: str) -> bool:
     return bool(_MEETS[sign](ratio, float(bound)))
 
 
-def _time(call: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter()
+def _seconds(call: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(calls):
         call()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def _short(number: float) -> float:

@@ -34,10 +34,10 @@ from chopmark.channel.follow import MAX_PROOF_BYTES, MAX_TARGETS_BYTES
 from chopmark.device.model import Chain, FileVersion, Slot, Slots, State
 from chopmark.device.timefloor import TimeFloor
 from chopmark.device.wire import MAX_STATE_BYTES, decode_state, encode_state
+from chopmark.documents import MAX_DOCUMENT_BYTES
 from chopmark.keys import HYBRID, Owner, OwnerRule, PublicKey
 from chopmark.ledger import MAX_ENTRY_BYTES, Checkpoint, SignatureLine, SignedNote, TlogProof, decode_note, log_key
 from chopmark.policy import decode_policy
-from chopmark.policy.documents import MAX_DOCUMENT_BYTES
 from chopmark.release.model import Channel, Ring
 from chopmark.release.wire import (
     decode_channel,

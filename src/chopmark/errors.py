@@ -7,6 +7,7 @@
      │   ├─ DecodeError              bytes that are not what they claim to be
      │   └─ Refused                  a named failure of the trust protocol (docs/concepts/trust.md)
      ├─ UndecidedError      exit 3   it could not be decided: network, a missing key, a lock
+     │   └─ MovedError               somebody else was faster: look again at once
      └─ InternalError       exit 4   a fault of ours
 
 Every error carries a stable ``code``, a ``hint`` (what to do next) and the ``evidence`` a caller needs to show or keep.
@@ -17,7 +18,8 @@ A loop asks ``error.retry``: ``STALL`` waits for a human, ``WAIT`` comes back la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -41,12 +43,17 @@ class ChopmarkError(Exception):
     def __init__(
         self, message: str, *, code: str | None = None, hint: str = "", evidence: Mapping[str, object] | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        super().__init__(self.message)
+        self.hint = printable(hint)
         self.evidence: Mapping[str, object] = dict(evidence or {})
         if code is not None:
             self.code = code
+
+
+def printable(text: str) -> str:
+    """Return *text* without control characters: parts of it may come from whoever we talk to, and end in a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 
 class UsageError(ChopmarkError):
@@ -75,6 +82,13 @@ class UndecidedError(ChopmarkError):
     code = "undecided"
     exit_code = 3
     retry = Retry.WAIT
+
+
+class MovedError(UndecidedError):
+    """Somebody else was faster; nothing was changed, and looking again at once helps."""
+
+    code = "moved"
+    retry = Retry.RETRY
 
 
 class InternalError(ChopmarkError):
@@ -163,8 +177,43 @@ class Refused(VerificationError):
     """A named failure of the trust protocol; its ``code`` is a key of :data:`FAILURES`."""
 
     def __init__(
-        self, code: str, message: str = "", *, hint: str = "", evidence: Mapping[str, object] | None = None
+        self,
+        code: str,
+        message: str = "",
+        *,
+        hint: str = "",
+        evidence: Mapping[str, object] | None = None,
+        step: int | None = None,
     ) -> None:
+        """Name a failure.
+
+        Args:
+            step: where another step than the failure's own found it: the status is looked at again at load.
+        """
         failure = FAILURES[code]
         super().__init__(message or failure.meaning, code=code, hint=hint or failure.hint, evidence=evidence)
-        self.step = failure.step
+        self.step = failure.step if step is None else step
+
+
+def spoken(error: ChopmarkError) -> list[str]:
+    """Return *error* as a loop says it: what it is, and what to do next."""
+    return [f"{error.code}: {error.message}", *([f"hint: {error.hint}"] if error.hint else [])]
+
+
+@contextmanager
+def foreign(
+    kind: type[ChopmarkError], message: str, *, code: str, hint: str = "", quote: bool = False
+) -> Iterator[None]:
+    """Turn whatever an adapter raises into *kind*; errors of ours pass. Every port guards its methods with it.
+
+    Args:
+        message: what was not done; the foreign error's name follows it.
+        quote: the beginning of what the foreign error says follows too. Not where it may name what nobody should read.
+    """
+    try:
+        yield
+    except ChopmarkError:
+        raise
+    except Exception as error:
+        said = f": {str(error)[:200]}" if quote else ""
+        raise kind(f"{message} ({type(error).__name__}{said})", code=code, hint=hint) from error

@@ -31,6 +31,7 @@ NOT_ON_A_DEVICE = (
     "chopmark.ledger.feed",
     "chopmark.ledger.witness",
     "chopmark.ledger.export",
+    "chopmark.ledger.files",
     "chopmark.ledger.fsck",
     "chopmark.apps.cli",
     "chopmark.apps.service",
@@ -65,6 +66,7 @@ OUTSIDE = {
     "subprocess": ("adapters/", "apps/cli/demo/"),
     "litestar": ("apps/service/",),
     "uvicorn": ("apps/service/",),
+    "yaml": ("documents.py",),
 }
 
 # Scripts of the demo's bank: copied into its repository and run there, never imported by the product.
@@ -79,16 +81,18 @@ SECOND_FACES = {
     "channel.ports": "as artifacts.ports",
     "channel.publish": "the operator's half",
     "channel.status": "the security host's half",
+    "channel.walk": "steps 5 to 9 in order, for devices and for `channel status`",
     "fleet.model": "as fleet.ports",
     "fleet.ports": "as artifacts.ports",
-    "ledger.export": "a server's half",
     "ledger.feed": "a server's half",
-    "ledger.fsck": "a server's half",
+    "ledger.files": "a server's half",
     "ledger.ports": "as artifacts.ports",
     "ledger.sequencer": "a server's half: the log",
     "ledger.witness": "a server's half: being a witness",
+    "release.evidence": "the ledger as a record of statements",
     "release.founding": "used once, by `chopmark init`",
     "release.life": "reads the ledger; needs no repository",
+    "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
     "release.workspace": "where things are; needs no repository",
 }

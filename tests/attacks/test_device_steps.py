@@ -17,8 +17,7 @@ from chopmark.adapters.counters.simulated import SimulatedCounter
 from chopmark.adapters.memory.memfd import MemfdMemory
 from chopmark.adapters.sql import fleet as sql_fleet
 from chopmark.artifacts import Digest
-from chopmark.channel import Assignment
-from chopmark.device import Device, Enrolled, FleetClient, Loaded, Refusal, Slot, deliver, open_model, refresh
+from chopmark.device import Device, FleetClient, Loaded, Refusal, Slot, deliver, open_model, refresh
 from chopmark.errors import ChopmarkError, UndecidedError
 from chopmark.fleet import Condition, Fleet
 from chopmark.telemetry import Result
@@ -55,11 +54,11 @@ def test_state_corrupt(world):
     state.write_bytes(state.read_bytes().replace(b'"gen":', b'"gen":9'))
     refusal = refused_load(device)
     assert (refusal.code, refusal.step) == ("state-corrupt", 1)
-    world.fetcher.cut = True
+    world.channel.down = True
     with pytest.raises(UndecidedError):
-        refresh(device, world.fetcher)
+        refresh(device, world.channel)
     assert refused_load(device).code == "state-corrupt"  # nothing is loaded until one refresh completes
-    world.fetcher.cut = False
+    world.channel.down = False
     healed = world.refresh(device).healed
     assert healed is not None
     assert healed.code == "state-corrupt"
@@ -95,7 +94,7 @@ def test_state_restored_and_half_a_refresh_load_nothing(world, tmp_path):
     counter = SimulatedCounter(tmp_path / "chip")
     device = world.installed("1", counter=counter)
     counter.advance(1000)
-    world.publish("2", approvers=("owner-a",))
+    world.publish("2", by=["owner-a"])
     assert world.refused(device).code == "release-unapproved"
     with pytest.raises(UndecidedError) as caught:
         open_model(device, MODEL)
@@ -117,9 +116,8 @@ class LiveFleet(FleetClient):
             tolerance=timedelta(seconds=300),
         )
 
-    def _enroll(self, token, key, name):
-        made = self.fleet.enrol(token=TOKEN, spki=key.spki, name=name)
-        return Enrolled(device=made.device, nonce=made.nonce)
+    def _enroll(self, request):
+        return self.fleet.enroll(replace(request, token=TOKEN))
 
     def _report(self, data):
         return self.fleet.report(data)
@@ -193,9 +191,9 @@ def test_clock_2100_loads_nothing_and_breaks_nothing(world):
 
 def test_what_was_learnt_before_a_failure_is_kept(world):
     device = world.installed("1")
-    world.revoke(next(iter(world.releases)))
-    name = next(path for path in sorted(world.channel.files, reverse=True) if path.endswith(".production.json"))
-    world.channel.files[name] = b"{}"
+    world.revoke(next(iter(world.channel.shipments)))
+    name = next(path for path in sorted(world.channel.store.files, reverse=True) if path.endswith(".production.json"))
+    world.channel.store.files[name] = b"{}"
     assert world.refused(device).step in (6, 9)
     state = device.store.read()
     assert state.versions["status"] == 2
@@ -204,10 +202,10 @@ def test_what_was_learnt_before_a_failure_is_kept(world):
 
 def test_an_older_publication_is_not_followed_again(world):
     device = world.installed("1")
-    old = world.channel.files["metadata/timestamp.json"]
+    old = world.channel.store.files["metadata/timestamp.json"]
     world.publish("2")
     world.refresh(device)
-    world.channel.files["metadata/timestamp.json"] = old
+    world.channel.store.files["metadata/timestamp.json"] = old
     assert world.refused(device).code == "channel-rollback"
     assert runs(device) == "2"
 
@@ -217,7 +215,7 @@ def test_an_older_publication_is_not_followed_again(world):
 
 def test_release_unapproved_at_load(world):
     device = world.installed("1")
-    put(device, world.releases[world.release("1", approvers=("owner-a",))])
+    put(device, world.channel.shipments[world.release("1", by=["owner-a"])])
     assert refused_load(device).code == "release-unapproved"
 
 
@@ -237,37 +235,37 @@ def test_release_unapproved_after_an_approver_was_removed(world):
 )
 def test_release_misdirected_at_load(world, changes):
     device = world.installed("1")
-    put(device, world.releases[world.release("2", **changes)])
+    put(device, world.channel.shipments[world.release("2", **changes)])
     refusal = refused_load(device)
     assert (refusal.code, refusal.step) == ("release-misdirected", 12)
 
 
 def test_release_revoked_at_load_by_epoch(world):
     device = world.installed("1")
-    world.status = replace(world.status, min_epoch={MODEL: 2})
-    world.republish()
+    world.channel.issue(min_epoch={MODEL: 2})
+    world.channel.publish(*world.assignments)
     assert world.refused(device).code == "release-revoked"
     assert refused_load(device).code == "release-revoked"
 
 
 def test_release_rollback_at_load(world):
     device = world.installed("1")
-    v1 = next(iter(world.releases))
+    v1 = next(iter(world.channel.shipments))
     world.publish("2")
     world.refresh(device)
-    put(device, world.releases[v1], Slot.B)
+    put(device, world.channel.shipments[v1], Slot.B)
     assert refused_load(device).code == "release-rollback"
 
 
 def test_release_conflict_at_load(world):
     device = world.installed("1")
-    put(device, world.releases[world.release("1", files=package("another"))])
+    put(device, world.channel.shipments[world.release("1", files=package("another"))])
     assert refused_load(device).code == "release-conflict"
 
 
 def test_release_unassigned_at_load(world):
     device = world.installed("1")
-    put(device, world.releases[world.release("2")])
+    put(device, world.channel.shipments[world.release("2")])
     refusal = refused_load(device)
     assert (refusal.code, refusal.step) == ("release-unassigned", 13)
 
@@ -365,9 +363,9 @@ def test_a_file_swapped_between_check_and_load(world, before):
 def test_a_server_that_serves_other_bytes_installs_nothing(world, part):
     device = world.installed("1")
     world.publish("2")
-    newest = next(reversed([path for path in world.channel.files if f"/{part}/" in path]))
-    data = world.channel.files[newest]
-    world.channel.files[newest] = data[:-2] + b"!" + data[-1:]
+    newest = next(reversed([path for path in world.channel.store.files if f"/{part}/" in path]))
+    data = world.channel.store.files[newest]
+    world.channel.store.files[newest] = data[:-2] + b"!" + data[-1:]
     assert world.refused(device).code in ("channel-mixed", "package-altered")
     assert runs(device) == "1"
 
@@ -401,7 +399,7 @@ def test_status_stale_at_load(world):
     world.clock.pass_time(seconds=1)
     refusal = refused_load(device)
     assert (refusal.code, refusal.step) == ("status-stale", 17)
-    world.issued = world.clock.moment
+    world.channel.now = world.clock.moment
     world.republish()
     world.refresh(device)
     assert runs(device) == "1"
@@ -409,7 +407,7 @@ def test_status_stale_at_load(world):
 
 def test_status_stale_for_a_fallback_too(world):
     device = world.installed("1")
-    v1 = next(iter(world.releases))
+    v1 = next(iter(world.channel.shipments))
     world.publish("2", fallbacks=(v1,))
     world.refresh(device)
     world.publish(v1)
@@ -477,9 +475,9 @@ def test_a_counter_driven_to_its_end_is_taken_back_by_root_alone(world):
 def test_an_assignment_of_a_release_that_is_not_served(world):
     device = world.installed("1")
     unknown = world.release("2")
-    shipment = world.releases[unknown]
-    world.releases[unknown] = replace(shipment, release=Digest.of(b"another"))
-    world.assign((Assignment(model=MODEL, runtime="tiny", first=0, end=10_000, release=unknown),))
+    shipment = world.channel.shipments[unknown]
+    world.channel.shipments[unknown] = replace(shipment, release=Digest.of(b"another"))
+    world.assign(unknown)
     assert world.refused(device).code == "targets-untrusted"
     with load(device) as model:
         assert model.release.version == "1"

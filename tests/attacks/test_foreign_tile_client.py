@@ -111,6 +111,10 @@ def flip(path, at):
     path.write_bytes(data)
 
 
+def replace(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
 def spoil(note, line, at):
     """Change one character of base64, so that it stays base64."""
     lines = note.read_text(encoding="utf-8").split("\n")
@@ -127,7 +131,7 @@ DAMAGE = {
     "the last entry": lambda log: flip(log / "tile/entries/002.p/88", -1),
     "a tile cut short": lambda log: (log / "tile/0/001").write_bytes((log / "tile/0/001").read_bytes()[:-32]),
     "no tile": lambda log: (log / "tile/0/000").unlink(),
-    "the size": lambda log: (log / "checkpoint").write_bytes((log / "checkpoint").read_bytes().replace(b"600", b"601")),
+    "the size": lambda log: replace(log / "checkpoint", b"\n600\n", b"\n599\n"),
     "the root": lambda log: spoil(log / "checkpoint", 2, 10),
     "the log's Ed25519 signature": lambda log: spoil(log / "checkpoint", 4, 60),
     "the log's ML-DSA-44 signature": lambda log: spoil(log / "checkpoint", 5, 2000),
@@ -226,11 +230,11 @@ def test_they_cosign_our_log(witness, request, tmp_path):
         fed = feed(ledger, policy, clients)
         assert (fed.witnessed.checkpoint.size, fed.failed) == (size, {})
     small.append(ENTRIES[:HALF])
-    with pytest.raises(Refused, match="log-unwitnessed") as refused:
+    with pytest.raises(Refused, match="0 of the 1 witnesses") as refused:
         feed(small, policy, clients)
     assert refused.value.evidence["failed"]["w"].startswith("it has seen 600 entries")
     fork.append([b"another past", *ENTRIES])
-    with pytest.raises(Refused, match="log-unwitnessed") as refused:
+    with pytest.raises(Refused, match="0 of the 1 witnesses") as refused:
         feed(fork, policy, clients)
     assert refused.value.evidence["failed"]["w"].startswith("it answered 422")
     for log in (ledger, small, fork):
@@ -257,10 +261,10 @@ def test_they_feed_our_witness(aics_bin, tmp_path):
             assert (found.checkpoint.size, found.cosigned_by) == (size, ("w",))
         (tmp_path / "fork").mkdir()
         fork = make_ledger(tmp_path / "fork", signers=made.keys["log"], origin=SERVICE_ORIGIN)
-        fork.append([b"another past", *ENTRIES, b"and", b"longer"])
+        fork.append([b"another past", *ENTRIES, b"and", b"a longer", b"one"])
         fork.export(tmp_path / "fork/export")
         (tmp_path / "state.json").unlink()
-        assert "WitnessRejected: witness answered 422" in submit(tmp_path / "fork/export").words
+        assert "answered 422: invalid consistency proof" in submit(tmp_path / "fork/export").words
     close(made.ledger)
     close(fork)
 

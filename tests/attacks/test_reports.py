@@ -17,6 +17,7 @@ from chopmark.fleet import Condition
 from chopmark.keys import Algorithm
 from chopmark.statements import decode_envelope
 from chopmark.telemetry import (
+    EnrolmentRequest,
     SeenLog,
     decode_signed_report,
     encode_report,
@@ -24,7 +25,8 @@ from chopmark.telemetry import (
     sign_report,
     verify_answer,
 )
-from unit.fleet.kit import NOW, ORIGIN, SimDevice, SimLedger, a_report, world
+from simulators import NOW
+from unit.fleet.kit import ORIGIN, SimDevice, SimLedger, a_report, world
 
 BAD = {"verdict": "package-altered", "step": 14}
 
@@ -53,7 +55,7 @@ def nothing_happened(w, device):
 
 
 def test_a_report_signed_by_another_key(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     thief = kms.generate(Algorithm.ED25519)
     forged = sign_report(a_report(device=phone.device, nonce=phone.nonce), thief)
     assert refused(client, forged) == (404, "device-unknown")
@@ -63,7 +65,7 @@ def test_a_report_signed_by_another_key(client, w):
 
 
 def test_a_report_changed_on_the_way(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     honest = decode_signed_report(sign_report(a_report(device=phone.device, nonce=phone.nonce, **BAD), phone.signer))
     rosy = encode_report(a_report(device=phone.device, nonce=phone.nonce))
     assert refused(client, encode_signed_report(replace(honest, payload=rosy))) == (403, "report-forged")
@@ -71,7 +73,7 @@ def test_a_report_changed_on_the_way(client, w):
 
 
 def test_a_report_under_another_devices_name(client, w):
-    rogue, victim = w.enrol("rogue"), w.enrol("victim")
+    rogue, victim = w.enroll("rogue"), w.enroll("victim")
     lie = sign_report(a_report(device=victim.device, nonce=victim.nonce, **BAD), rogue.signer)
     assert refused(client, lie) == (403, "report-misdirected")
     assert nothing_happened(w, victim)
@@ -79,7 +81,7 @@ def test_a_report_under_another_devices_name(client, w):
 
 
 def test_an_old_rosy_report_sent_again_hides_nothing(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     rosy = phone.report()
     first = client.post("/v1/reports", content=rosy)
     w.deliver(phone, rosy)
@@ -91,7 +93,7 @@ def test_an_old_rosy_report_sent_again_hides_nothing(client, w):
 
 
 def test_a_report_kept_back_and_sent_after_newer_challenges(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone)
     old_nonce = phone.nonce
     w.say(phone)
@@ -101,7 +103,7 @@ def test_a_report_kept_back_and_sent_after_newer_challenges(client, w):
 
 
 def test_an_answer_is_no_answer_to_another_report(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     first, second = phone.report(), phone.report(**BAD)
     answers = [client.post("/v1/reports", content=data).content for data in (first, second)]
     with pytest.raises(Exception, match="another report"):
@@ -109,7 +111,7 @@ def test_an_answer_is_no_answer_to_another_report(client, w):
 
 
 def test_a_cloned_device_is_held_with_its_twin(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone)
     twin = SimDevice(phone.device, phone.nonce, phone.signer)
     twin.seq, twin.head = phone.seq, phone.head
@@ -132,7 +134,7 @@ def twin_of(w, refusal):
 
 
 def test_a_state_folder_put_back_is_a_clone(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone)
     w.say(phone)
     phone.seq, phone.head = 0, None
@@ -140,7 +142,7 @@ def test_a_state_folder_put_back_is_a_clone(client, w):
 
 
 def test_a_forked_ledger_shown_to_one_device(client, w):
-    one, two = w.enrol("one"), w.enrol("two")
+    one, two = w.enroll("one"), w.enroll("two")
     w.say(one, log=SeenLog(origin=ORIGIN, size=31, root=b"a" * 32))
     answer = w.say(two, log=SeenLog(origin=ORIGIN, size=31, root=b"b" * 32))
     assert answer.reason == "log-fork"
@@ -154,14 +156,14 @@ def test_a_forked_ledger_shown_to_one_device(client, w):
 
 
 def test_a_rogue_device_cannot_put_honest_ones_in_the_wrong(client, w):
-    rogue, honest = w.enrol("rogue"), w.enrol("honest")
+    rogue, honest = w.enroll("rogue"), w.enroll("honest")
     w.say(rogue, log=SeenLog(origin=ORIGIN, size=31, root=b"z" * 32))
     w.say(honest, log=SeenLog(origin=ORIGIN, size=31, root=b"a" * 32))
     assert w.device(honest).condition is Condition.VERIFIED
 
 
 def test_a_clock_set_back_to_keep_an_old_status_fresh(client, w):
-    phone = w.enrol()
+    phone = w.enroll()
     assert w.say(phone, time=NOW.replace(year=1970)).reason == "clock-off"
     assert w.device(phone).condition is Condition.REFUSED
 
@@ -192,13 +194,16 @@ def test_an_empty_token_file_lets_nobody_in(tmp_path):
     made = world(tmp_path)
     made.fleet._token = lambda: b""
     with pytest.raises(Exception, match="token"):
-        made.fleet.enrol(token="", spki=kms.generate(Algorithm.ED25519).public.spki, name="phone")
+        made.fleet.enroll(EnrolmentRequest(token="", spki=kms.generate(Algorithm.ED25519).public.spki, name="phone"))
     made.store.close()
 
 
 def test_a_device_cannot_choose_its_place_in_a_rollout(client, w):
     signer = kms.generate(Algorithm.ED25519)
     ids = {
-        w.fleet.enrol(token="an-enrolment-token-of-some-length", spki=signer.public.spki, name=n).device for n in "abc"
+        w.fleet.enroll(
+            EnrolmentRequest(token="an-enrolment-token-of-some-length", spki=signer.public.spki, name=n)
+        ).device
+        for n in "abc"
     }
     assert len(ids) == 1, "one key has one id, whatever it asks for"

@@ -86,9 +86,7 @@ def serving():
 @contextmanager
 def over_http():
     with serving() as url:
-        fetcher = HttpFetcher(url + "/")
-        yield fetcher
-        fetcher._pool.clear()
+        yield HttpFetcher(url + "/")
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def test_what_is_valid_is_read(name):
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.binary(max_size=300))
 @example(data=b"")
 @example(data=b"null")
@@ -244,7 +244,7 @@ def test_any_bytes(name, data):
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_damaged_bytes(name, data):
     reader, valid, _ = READERS[name]
@@ -252,7 +252,7 @@ def test_damaged_bytes(name, data):
 
 
 @pytest.mark.parametrize("name", [name for name, (_, valid, _) in READERS.items() if valid.startswith(b"{")])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_one_member_changed(name, data):
     reader, valid, _ = READERS[name]
@@ -260,7 +260,7 @@ def test_one_member_changed(name, data):
 
 
 @pytest.mark.parametrize("name", [name for name, (_, _, signers) in READERS.items() if signers])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_one_member_changed_by_who_holds_the_keys(name, data):
     reader, valid, signers = READERS[name]

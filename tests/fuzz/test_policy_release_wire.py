@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chopmark.documents import read_document, write_document
 from chopmark.errors import ChopmarkError
 from chopmark.policy import (
     Candidate,
@@ -18,9 +18,7 @@ from chopmark.policy import (
     decide,
     decode_policy,
     default_policy_file,
-    read_document,
     read_vsa,
-    write_document,
 )
 from chopmark.release import (
     Channel,
@@ -33,8 +31,8 @@ from chopmark.release import (
 )
 from chopmark.release.wire import model_release
 from chopmark.statements import PredicateType, Statement, Subject
+from simulators import plain_release
 from unit.policy.facts import PACKAGE, SecondEngine, default_policy, fact
-from unit.release.facts import a_release
 from unit.release.kit import chain, digest, inspection, result_of
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,7 +50,7 @@ READERS: list[tuple[Callable[[bytes], object], bytes]] = [
     (decode_channel, empty_channel("production")),
     (
         lambda data: decode_model_release(data, workspace="acme"),
-        encode_model_release(model_release(a_release(), policy="default")),
+        encode_model_release(model_release(plain_release(), policy="default")),
     ),
 ]
 
@@ -87,7 +85,7 @@ def test_documents_round_trip(value: dict[str, object]) -> None:
 @QUICK
 @given(version=st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_+-]{0,8}", fullmatch=True), counter=st.integers(1, 2**53 - 1))
 def test_releases_round_trip(version: str, counter: int) -> None:
-    model = model_release(replace(a_release(), version=version, counter=counter), policy="default")
+    model = model_release(plain_release(version=version, counter=counter), policy="default")
     assert decode_model_release(encode_model_release(model), workspace="acme") == model
 
 
@@ -140,12 +138,12 @@ STATEMENTS = st.one_of(
 def test_two_engines_decide_alike_and_what_is_used_suffices(said: list[tuple[str, Statement]]) -> None:
     """Only over a statement of a wrong shape may they differ: the second gives up where CEL looks for another one."""
     some = [fact(owner, statement, index) for index, (owner, statement) in enumerate(said)]
-    release = Candidate.of(replace(a_release(), manifest=PACKAGE), None)
-    one = decide(default_policy(), Phase.EVIDENCE, facts=some, release=release)
-    two = decide(default_policy(), Phase.EVIDENCE, facts=some, release=release, engine=SecondEngine())
+    candidate = Candidate(release=plain_release(manifest=PACKAGE))
+    one = decide(default_policy(), Phase.EVIDENCE, facts=some, candidate=candidate)
+    two = decide(default_policy(), Phase.EVIDENCE, facts=some, candidate=candidate, engine=SecondEngine())
     for verdict, second in zip(one.verdicts, two.verdicts, strict=True):
         assert verdict.ok == second.ok or (verdict.ok and "could not be evaluated" in second.message)
         if verdict.ok:
             used = [f for f in some if f.digest in verdict.facts]
-            again = decide(default_policy(), Phase.EVIDENCE, facts=used, release=release)
+            again = decide(default_policy(), Phase.EVIDENCE, facts=used, candidate=candidate)
             assert next(v.ok for v in again.verdicts if v.id == verdict.id)

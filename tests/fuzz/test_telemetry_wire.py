@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any bytes become a report, or an error of ours."""
+"""Any bytes become an enrolment or a report, or an error of ours."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from chopmark.artifacts import Digest
 from chopmark.errors import ChopmarkError
 from chopmark.statements import Statement, Subject
 from chopmark.telemetry import (
+    Enrolled,
+    EnrolmentRequest,
     Purpose,
     SeenLog,
     SignedReport,
+    decode_enrolled,
+    decode_enrolment,
     decode_report,
     decode_signed_report,
+    encode_enrolled,
+    encode_enrolment,
     encode_report,
     encode_signed_report,
 )
 from chopmark.telemetry.wire import decode_answer
-from unit.fleet.kit import NOW, a_report
+from simulators import NOW
+from unit.fleet.kit import a_report
 
 digests = st.binary(min_size=32, max_size=32).map(Digest)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(lambda t: not t.startswith("x-"))
@@ -64,9 +71,17 @@ def test_signed_round_trip(payload, keyid, sig):
     assert decode_signed_report(encode_signed_report(signed)) == signed
 
 
+@given(words, st.binary(max_size=100), words)
+def test_enrolments_round_trip(one, data, other):
+    request = EnrolmentRequest(token=one, spki=data, name=other)
+    assert decode_enrolment(encode_enrolment(request)) == request
+    enrolled = Enrolled(device=one, nonce=other)
+    assert decode_enrolled(encode_enrolled(enrolled)) == enrolled
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes(data):
-    for decode in (decode_report, decode_signed_report):
+    for decode in (decode_report, decode_signed_report, decode_enrolment, decode_enrolled):
         with contextlib.suppress(ChopmarkError):
             decode(data)
 
@@ -75,6 +90,13 @@ def test_any_bytes(data):
 def test_any_member(name, value):
     with contextlib.suppress(ChopmarkError):
         decode_report(json.dumps(MEMBERS | {name: value}, separators=(",", ":"), sort_keys=True).encode())
+
+
+@given(st.dictionaries(st.sampled_from(["token", "public", "name", "device", "nonce"]), json_values))
+def test_any_enrolment(members):
+    for decode in (decode_enrolment, decode_enrolled):
+        with contextlib.suppress(ChopmarkError):
+            decode(json.dumps(members).encode())
 
 
 @given(

@@ -37,16 +37,19 @@ Time never passes by itself: ``channel.now`` is when things are signed, the argu
 """
 
 from simulators.channel import RUNTIME, RUNTIME_VERSION, SimChannel, everyone
+from simulators.clock import NOW, HeldClock, StandingClock
 from simulators.expect import refuses
 from simulators.follower import Memory, SimFollower
 from simulators.log import SimLog, SimWitness
+from simulators.release import plain_release
 from simulators.store import MemoryChannel
-from simulators.trust import NOW, SimTrust
+from simulators.trust import SimTrust
 
 __all__ = [
     "NOW",
     "RUNTIME",
     "RUNTIME_VERSION",
+    "HeldClock",
     "Memory",
     "MemoryChannel",
     "SimChannel",
@@ -54,8 +57,10 @@ __all__ = [
     "SimLog",
     "SimTrust",
     "SimWitness",
+    "StandingClock",
     "everyone",
     "follower",
+    "plain_release",
     "refuses",
 ]
 

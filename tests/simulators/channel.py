@@ -28,12 +28,13 @@ from chopmark.channel.publish import TIMESTAMP, Lifetimes, Published, Publisher,
 from chopmark.channel.status import build_status
 from chopmark.statements import encode_envelope, publication_leaf, sign
 from chopmark.trust import sign_metadata
+from simulators.release import ONNX_RUNTIME, plain_release
 from simulators.store import MemoryChannel
 from simulators.trust import SimTrust
 
-RUNTIME = "onnxruntime"
+RUNTIME = ONNX_RUNTIME.name
 RUNTIME_VERSION = "1.20.1"
-NOTHING = Digest.of(b"")
+LIFETIMES = Lifetimes()
 
 
 class SimChannel(Fetcher):
@@ -49,9 +50,16 @@ class SimChannel(Fetcher):
         shipments: release hash -> what was approved.
     """
 
-    def __init__(self, trust: SimTrust | None = None, *, name: str = "production") -> None:
+    def __init__(
+        self,
+        trust: SimTrust | None = None,
+        *,
+        name: str = "production",
+        runtime: RuntimeNeed = ONNX_RUNTIME,
+        lifetimes: Lifetimes = LIFETIMES,
+    ) -> None:
         self.trust = trust or SimTrust()
-        self.name = name
+        self.name, self.runtime, self.lifetimes = name, runtime, lifetimes
         self.log = self.trust.log
         self.store = MemoryChannel()
         self.lies: dict[str, bytes] = {}
@@ -98,28 +106,15 @@ class SimChannel(Fetcher):
         model, version = str(changes.get("model", "digits")), str(changes.get("version", "1"))
         files = files or {"model.onnx": f"weights of {model} {version}".encode(), "self-test.json": b"{}"}
         manifest = Manifest(files=tuple(hash_bytes(name, files[name]) for name in sorted(files)))
-        plain = Release(
-            digest=NOTHING,
-            workspace="acme",
-            model="digits",
-            version="1",
+        plain = plain_release(
             channels=(self.name,),
-            counter=1,
-            epoch=1,
             manifest=manifest.digest,
             manifest_length=len(manifest.encode()),
-            fallbacks=(),
-            runtime=RuntimeNeed(name=RUNTIME, range=">=1.20,<2", libraries={}),
-            abi="any",
-            min_app="0",
-            min_tier=1,
-            check_class="normal",
+            runtime=self.runtime,
             self_test=Digest.of(files.get("self-test.json", b"")),
-            vsa=NOTHING,
-            evidence=(),
         )
         release = replace(plain, **changes)  # type: ignore[arg-type]
-        return release, Shipment(release=NOTHING, envelope=b"", manifest=manifest, files=dict(files))
+        return release, Shipment(release=release.digest, envelope=b"", manifest=manifest, files=dict(files))
 
     def approve(
         self,
@@ -163,7 +158,9 @@ class SimChannel(Fetcher):
 
     def publish(self, *releases: Release | Assignment) -> Published:
         """Publish: each release to all devices of the channel, or as its assignment says."""
-        assignments = tuple(r if isinstance(r, Assignment) else everyone(r) for r in releases)
+        assignments = tuple(
+            r if isinstance(r, Assignment) else everyone(r, runtime=self.runtime.name) for r in releases
+        )
         named = dict.fromkeys(a.release for a in assignments)
         return self.publisher().publish(
             assignments=assignments,
@@ -180,7 +177,7 @@ class SimChannel(Fetcher):
             channel=self.name,
             signers=self.trust.keys("operator"),
             prove=prove or self.log.prove,
-            lifetimes=Lifetimes(),
+            lifetimes=self.lifetimes,
         )
 
     # Doing it wrong, with the operator's keys

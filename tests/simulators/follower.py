@@ -21,6 +21,7 @@ from chopmark.channel import (
     fetch_path,
     follow,
 )
+from chopmark.channel.walk import Seen, to_channel, to_status
 from chopmark.errors import Refused
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
 from simulators.channel import RUNTIME, RUNTIME_VERSION
@@ -71,29 +72,17 @@ class SimFollower:
         """
         trust = self._trust(now)
         memory, root = self.memory, self.memory.root
-        stamp = follow.timestamp(
-            root,
-            self._fetch("metadata/timestamp.json", follow.MAX_TIMESTAMP_BYTES),
-            last=memory.versions.get("timestamp", 0),
-            now=now,
-        )
-        number = stamp.snapshot.version
-        snap = follow.snapshot(
-            root,
-            stamp,
-            self._fetch(f"metadata/{number}.snapshot.json", follow.MAX_SNAPSHOT_BYTES),
-            last=memory.versions,
-            channel=self.name,
-        )
-        proof = self._fetch(f"metadata/{number}.snapshot.tlog-proof", follow.MAX_PROOF_BYTES)
-        logged = follow.logged(trust, snap, proof, seen=memory.heads)
-        delegator = follow.targets(root, snap, self._named("targets", snap))
-        status = follow.status(trust, delegator, snap, self._named("status", snap), last=memory.status, now=now)
-        memory.status = status
-        memory.heads[logged.origin] = logged.head
-        memory.versions |= {"timestamp": stamp.version, "snapshot": snap.version, "status": status.version}
-        file = follow.channel_file(delegator, snap, self._named(self.name, snap), name=self.name, now=now)
-        memory.versions |= {"targets": delegator.version, self.name: file.version}
+        seen = Seen(versions=memory.versions, logs=memory.heads, status=memory.status)
+        found = to_status(root, trust, self.channel, seen=seen, channel=self.name, now=now)
+        memory.status = found.status
+        memory.heads[found.logged.origin] = found.logged.head
+        memory.versions |= {
+            "timestamp": found.timestamp,
+            "snapshot": found.snapshot.version,
+            "status": found.status.version,
+        }
+        file = to_channel(found, self.channel, name=self.name, now=now)
+        memory.versions |= {"targets": found.targets.version, self.name: file.version}
         assigned = file.assigned(model=self.model, runtime=RUNTIME, device=self.device)
         if assigned is None:
             return None

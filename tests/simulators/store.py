@@ -19,18 +19,18 @@ class MemoryChannel(ChannelStore):
         self.files: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
-    def get(self, path: str) -> bytes | None:
+    def _get(self, path: str) -> bytes | None:
         return self.files.get(path)
 
-    def put_new(self, path: str, data: bytes) -> bool:
+    def _put_new(self, path: str, data: bytes) -> bool:
         with self._lock:
             return self.files.setdefault(path, data) == data
 
-    def replace(self, path: str, data: bytes) -> None:
+    def _replace(self, path: str, data: bytes) -> None:
         with self._lock:
             self.files[path] = data
 
-    def swap(self, path: str, old: bytes | None, new: bytes) -> bool:
+    def _swap(self, path: str, old: bytes | None, new: bytes) -> bool:
         with self._lock:
             if self.files.get(path) != old:
                 return False

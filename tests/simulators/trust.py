@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from chopmark.adapters.kms.file import FileSigner, generate
 from chopmark.artifacts import Digest
@@ -20,9 +20,9 @@ from chopmark.trust import (
     encode_trust,
     sign_metadata,
 )
+from simulators.clock import NOW
 from simulators.log import SimLog
 
-NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 YEAR = timedelta(days=365)
 
 

@@ -20,7 +20,6 @@ from chopmark.adapters.alerts.memory import MemorySink
 from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql import fleet as sql_fleet
 from chopmark.artifacts import Digest, Manifest, hash_bytes
-from chopmark.channel import decode_release
 from chopmark.device import Refusal, check, open_model
 from chopmark.errors import Refused, VerificationError
 from chopmark.fleet import Condition, Fleet
@@ -31,14 +30,12 @@ from chopmark.statements import (
     PredicateType,
     Statement,
     Subject,
-    decode_envelope,
     sign,
     statement_leaf,
     verify,
 )
-from chopmark.telemetry import Purpose, Report, sign_report
-from simulators import SimLog, SimTrust
-from simulators.trust import NOW
+from chopmark.telemetry import EnrolmentRequest, Purpose, Report, sign_report
+from simulators import NOW, SimChannel, SimLog, SimTrust
 from unit.device.kit import World, load, package, queued, runs
 
 TOKEN = "a token that nobody guesses in a year"
@@ -96,23 +93,22 @@ def test_3_ledger_entry_is_proven_without_asking_anybody() -> None:
         )
 
 
-def test_4_decision_says_which_rule_and_what_is_missing(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    people, policy = world.trust, decode_policy(POLICY)
-    release = decode_release(decode_envelope(world.releases[world.release("1")].envelope).payload)
-    candidate = Candidate.of(release, None)
+def test_4_decision_says_which_rule_and_what_is_missing() -> None:
+    channel = SimChannel()
+    people, policy, release = channel.trust, decode_policy(POLICY), channel.approve(version="1")
+    candidate = Candidate(release=release)
     fact = Fact(
         verified=verify(sign(passed(release.manifest), people.keys("tester")), people.policy, "tester"), index=0
     )
 
-    assert isinstance(decide(policy, Phase.EVIDENCE, facts=[fact], release=candidate), Allowed)
-    nothing = decide(policy, Phase.EVIDENCE, facts=[], release=candidate)
+    assert isinstance(decide(policy, Phase.EVIDENCE, facts=[fact], candidate=candidate), Allowed)
+    nothing = decide(policy, Phase.EVIDENCE, facts=[], candidate=candidate)
     assert isinstance(nothing, Denied)
     assert [(v.id, v.message) for v in nothing.verdicts] == [("tested", "no tester says that it passed")]
 
     everybody = ("owner-a", "owner-b", "owner-c")
     one = Approvals(counted=("owner-a",), candidates=everybody, partial={}, k=2)
-    refused = decide(policy, Phase.APPROVAL, facts=[fact], release=candidate, approvals=one)
+    refused = decide(policy, Phase.APPROVAL, facts=[fact], candidate=candidate, approvals=one)
     assert isinstance(refused, Denied)
     assert refused.verdicts[0].message == "owner-a signed; owner-b or owner-c missing"
 
@@ -135,8 +131,7 @@ def test_5_to_7_a_release_reaches_a_device_and_nothing_else_does(tmp_path: Path)
     with load(device) as loaded:
         assert loaded.run([[2.0, 1.0]]) == [[2.0, 1.0]]
 
-    assert world.release("2", approvers=("owner-a",))  # one approver is none
-    world.publish(list(world.releases)[-1])
+    world.publish("2", by=["owner-a"])  # one approver is none
     assert world.refused(device).code == "release-unapproved"
     assert runs(device) == "1", "a failure leaves what is installed alone"
 
@@ -165,7 +160,7 @@ def test_10_a_refusal_becomes_an_alert_and_the_model_is_taken_back(tmp_path: Pat
         tolerance=timedelta(minutes=5),
     )
     key = kms.generate(Algorithm.ED25519)
-    known = fleet.enrol(token=TOKEN, spki=key.public.spki, name="phone")
+    known = fleet.enroll(EnrolmentRequest(token=TOKEN, spki=key.public.spki, name="phone"))
     fleet.report(sign_report(bad_news(known.device, known.nonce), key))
     assert [finding["class_uid"] for finding in sink.findings] == [2004], "an OCSF detection finding"
     assert fleet.store.devices()[0].condition is Condition.HELD

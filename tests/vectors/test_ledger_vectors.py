@@ -40,9 +40,9 @@ from chopmark.ledger import (
     witness_key,
 )
 from chopmark.ledger.witness import AddCheckpoint, Witness
+from simulators import StandingClock
 from unit.ledger.kit import (
     MemoryWitnessStore,
-    StandingClock,
     close,
     ed25519_signer,
     load_vectors,

@@ -35,7 +35,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -53,6 +53,14 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             code="not-written",
             hint="free some space, or check who owns the folder",
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder* and what is missing above it, so that their names survive a crash."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

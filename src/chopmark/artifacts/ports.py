@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this noun needs from outside: a place for bytes, and something that runs a model.
 
-Where a public method is not abstract, it guards the contract, and adapters write the one with an underscore.
+Public methods guard the contract; adapters write the ones with an underscore.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 from chopmark.artifacts.model import Digest
-from chopmark.errors import ChopmarkError, UsageError, VerificationError
+from chopmark.errors import UndecidedError, UsageError, VerificationError, foreign
+
+_STORE_HINT: Final = "check that the store can be reached, and who may use it"
 
 
 class BlobStore(ABC):
@@ -20,14 +23,20 @@ class BlobStore(ABC):
     """
 
     @abstractmethod
+    def _put(self, data: bytes) -> Digest: ...
+
+    @abstractmethod
+    def _get(self, digest: Digest) -> bytes: ...
+
     def put(self, data: bytes) -> Digest:
         """Keep *data*; keeping it again changes nothing.
 
         Raises:
             UndecidedError: it could not be written.
         """
+        with foreign(UndecidedError, "the store does not take a blob", code="not-written", hint=_STORE_HINT):
+            return self._put(data)
 
-    @abstractmethod
     def get(self, digest: Digest) -> bytes:
         """Return the bytes of *digest*.
 
@@ -35,6 +44,8 @@ class BlobStore(ABC):
             UndecidedError: not there, or the store cannot be reached.
             VerificationError: the store holds other bytes under it.
         """
+        with foreign(UndecidedError, f"{digest}: cannot be read", code="not-read", hint=_STORE_HINT):
+            return self._get(digest)
 
 
 class Session(ABC):
@@ -44,10 +55,9 @@ class Session(ABC):
     One thread at a time uses a session.
     """
 
-    @property
     @abstractmethod
-    def width(self) -> int:
-        """How many numbers a row has."""
+    def width(self, open_size: int = 1) -> int:
+        """Return how many numbers a row has, where each size that the model leaves open is *open_size*."""
 
     @abstractmethod
     def _run(self, rows: Sequence[Sequence[float]]) -> list[list[float]]: ...
@@ -61,15 +71,9 @@ class Session(ABC):
         """
         if not rows or any(len(row) != len(rows[0]) for row in rows):
             raise UsageError("inputs are one row or more, all of one length")
-        try:
+        hint = "compare the inputs with the model's"
+        with foreign(VerificationError, "the model could not be run", code="model-not-runnable", hint=hint, quote=True):
             answers = self._run(rows)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            msg = f"the model could not be run ({type(error).__name__}: {str(error)[:200]})"
-            raise VerificationError(
-                msg, code="model-not-runnable", hint="compare the inputs with the model's"
-            ) from error
         if len(answers) != len(rows):
             raise VerificationError(
                 f"{len(answers)} rows of outputs for {len(rows)} of inputs", code="model-not-runnable"
@@ -105,12 +109,6 @@ class Runtime(ABC):
         Raises:
             VerificationError: it is no model that this runtime can load.
         """
-        try:
+        what, hint = f"{self.name} cannot load the model", "compare the runtime with the release's"
+        with foreign(VerificationError, what, code="model-not-loadable", hint=hint, quote=True):
             return self._load(model)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            msg = f"{self.name} cannot load the model ({type(error).__name__}: {str(error)[:200]})"
-            raise VerificationError(
-                msg, code="model-not-loadable", hint="compare the runtime with the release's"
-            ) from error

@@ -7,13 +7,12 @@ Public methods guard the contract; adapters write the ones with an underscore.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from chopmark.errors import ChopmarkError, UndecidedError
+from chopmark.errors import UndecidedError, foreign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +61,7 @@ class Runner(ABC):
             UsageError: there is no such program.
             UndecidedError: it could not be started.
         """
-        with _guarded(f"{command[0]} could not be started"):
+        with foreign(UndecidedError, f"{command[0]} could not be started", code="build-undecided", quote=True):
             return self._run(command, cwd=cwd, env=env, timeout=timeout, isolated=isolated)
 
 
@@ -97,17 +96,13 @@ class SourceTree(ABC):
         Raises:
             UsageError: no repository, or nothing was committed yet.
         """
-        with _guarded("the repository could not be read"):
+        with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
             return self._commit()
 
     def changes(self) -> tuple[str, ...]:
         """Return the names of all files that differ from the commit, untracked ones included, ignored ones not."""
-        with _guarded("the repository could not be read"):
+        with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
             return self._changes()
-
-    @property
-    def is_clean(self) -> bool:
-        return not self.changes()
 
     def export(self, commit: str, folder: Path) -> None:
         """Write all files of *commit* below *folder*, which is empty.
@@ -115,15 +110,5 @@ class SourceTree(ABC):
         Raises:
             UsageError: it holds a link that leads out of it, or a module of another repository.
         """
-        with _guarded("the commit could not be exported"):
+        with foreign(UndecidedError, "the commit could not be exported", code="build-undecided", quote=True):
             self._export(commit, folder)
-
-
-@contextmanager
-def _guarded(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ChopmarkError:
-        raise
-    except Exception as error:
-        raise UndecidedError(f"{what} ({type(error).__name__}: {str(error)[:200]})", code="build-undecided") from error

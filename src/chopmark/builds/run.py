@@ -42,6 +42,8 @@ FIXED_ENVIRONMENT: Mapping[str, str] = {
     "PYTHONHASHSEED": "0",
     "PYTHONNOUSERSITE": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
+    "DO_NOT_TRACK": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
     "SOURCE_DATE_EPOCH": "315532800",  # 1980-01-01, the earliest time that a ZIP file can hold
 }
 _TAIL_LINES = 20
@@ -104,7 +106,7 @@ def _build(
         raise UndecidedError(
             "commands cannot run without network on this machine",
             code="not-isolated",
-            hint="allow user namespaces, or do without: --network",
+            hint="allow user namespaces on this machine",
         )
     with tempfile.TemporaryDirectory(prefix="chopmark-build-") as temporary:
         room = _furnish(Path(temporary), source, commit)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The channel: which approved release goes to whom, until when, and what is revoked.
 
-This face is what a device needs: the objects, :mod:`chopmark.channel.follow` for steps 5 to 9 of the procedure and
-:mod:`chopmark.channel.verify` for steps 11 to 13. Publishing (``channel.publish``) and the security host
-(``channel.status``) are server halves that a device never imports.
+This face is what a device needs: the objects, :mod:`chopmark.channel.walk` for steps 5 to 9 of the procedure, whose checks
+are :mod:`chopmark.channel.follow`, and :mod:`chopmark.channel.verify` for steps 11 to 13. Publishing
+(``channel.publish``) and the security host (``channel.status``) are server halves that a device never imports.
 """
 
 from chopmark.channel.follow import Logged, LogHead, SnapshotMeta, TimestampMeta

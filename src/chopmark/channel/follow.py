@@ -24,14 +24,15 @@ from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.channel.model import ChannelFile, Status
 from chopmark.channel.wire import decode_assignments, decode_status, extension_of
-from chopmark.errors import ChopmarkError, Refused, VerificationError
-from chopmark.ledger import Checkpoint, WitnessPolicy, verify_proof
+from chopmark.errors import ChopmarkError, DecodeError, Refused, VerificationError
+from chopmark.ledger import Checkpoint, WitnessPolicy, check_growth, verify_proof
 from chopmark.statements import publication_leaf
 from chopmark.trust import TrustedRoot, TrustPolicy, count_signed
 
 MAX_TIMESTAMP_BYTES = 16_384
 MAX_SNAPSHOT_BYTES = 2_000_000
 MAX_TARGETS_BYTES = 5_000_000
+MAX_STATUS_BYTES = 1_000_000
 MAX_PROOF_BYTES = 262_144
 STATUS = "status"
 
@@ -100,7 +101,7 @@ def timestamp(root: TrustedRoot, data: bytes, *, last: int, now: datetime) -> Ti
 
 
 def snapshot(
-    root: TrustedRoot, named: TimestampMeta, data: bytes, *, last: Mapping[str, int], channel: str
+    root: TrustedRoot, named: TimestampMeta, data: bytes, *, last: Mapping[str, int], channel: str, now: datetime
 ) -> SnapshotMeta:
     """Step 6: the snapshot that the timestamp names, going back in nothing.
 
@@ -115,6 +116,8 @@ def snapshot(
     signed = _open(root, "snapshot", data, Snapshot, refusal="channel-untrusted", max_bytes=MAX_SNAPSHOT_BYTES)
     if signed.version != named.snapshot.version:
         raise Refused("channel-mixed", f"snapshot {signed.version} is served; {named.snapshot.version} is named")
+    if signed.expires <= now:
+        raise Refused("channel-expired", f"the snapshot expired at {signed.expires:%Y-%m-%d %H:%M}Z", step=6)
     files: dict[str, MetaFile] = {}
     for role in ("targets", STATUS, channel):
         meta = signed.meta.get(f"{role}.json")
@@ -144,11 +147,12 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
     """
     leaf = publication_leaf(snap.digest)
     failure: Refused | None = None
-    for log in (log for log in trust.logs if log.state == "active"):
-        if log.state != "active":
-            continue  # nothing new stands in a frozen ledger
+    try:
+        policy = WitnessPolicy.parse(trust.witness_policy)
+    except DecodeError as error:
+        raise Refused("log-unproven", error.message) from error
+    for log in (log for log in trust.logs if log.state == "active"):  # nothing new stands in a frozen one
         try:
-            policy = WitnessPolicy.parse(trust.witness_policy)
             included = verify_proof(proof, leaf, origin=log.origin, require=log.require, policy=policy)
         except Refused as error:
             # The name nearest to success is the one worth showing.
@@ -156,7 +160,8 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
             continue
         except ChopmarkError as error:
             raise Refused("log-unproven", error.message, evidence=error.evidence) from error
-        _check_head(log.origin, included.checkpoint, proof, seen.get(log.origin))
+        if (last := seen.get(log.origin)) is not None:
+            check_growth(Checkpoint(origin=log.origin, size=last.size, root=last.root), included.checkpoint)
         return Logged(
             origin=log.origin,
             index=included.index,
@@ -166,24 +171,7 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
     raise failure or Refused("log-unproven", "trust.json names no active ledger")
 
 
-def _check_head(origin: str, found: Checkpoint, proof: bytes, seen: LogHead | None) -> None:
-    if seen is None:
-        return
-    if found.size < seen.size:
-        raise Refused(
-            "log-rollback",
-            f"{origin}: {found.size} entries are shown; {seen.size} were seen",
-            evidence={"seen": seen.size, "served": found.size},
-        )
-    if found.size == seen.size and found.root != seen.root:
-        raise Refused(
-            "log-fork",
-            f"{origin}: two different ledgers of {found.size} entries",
-            evidence={"seen": seen.root.hex(), "served": found.root.hex(), "proof": proof.decode("utf-8", "replace")},
-        )
-
-
-def targets(root: TrustedRoot, snap: SnapshotMeta, data: bytes) -> Targets:
+def targets(root: TrustedRoot, snap: SnapshotMeta, data: bytes, *, now: datetime) -> Targets:
     """Steps 8 and 9: top-level targets.json, signed by k root owners; it delegates and lists nothing.
 
     Raises:
@@ -201,20 +189,32 @@ def targets(root: TrustedRoot, snap: SnapshotMeta, data: bytes) -> Targets:
             f"targets.json: {count.explain()}",
             evidence=count.evidence(),
         )
+    if signed.signed.expires <= now:
+        raise Refused("channel-expired", f"targets.json expired at {signed.signed.expires:%Y-%m-%d %H:%M}Z", step=8)
     return signed.signed
 
 
 def status(
-    trust: TrustPolicy, delegator: Targets, snap: SnapshotMeta, data: bytes, *, last: Status | None, now: datetime
+    trust: TrustPolicy,
+    delegator: Targets,
+    snap: SnapshotMeta,
+    data: bytes,
+    *,
+    last: Status | None,
+    now: datetime,
+    latest: datetime,
 ) -> Status:
     """Step 8: the security owners' newest word, counted by the delegation and by trust.json.
+
+    Args:
+        latest: no status is issued after this: when root expires.
 
     Raises:
         Refused: ``status-untrusted``, ``status-rollback``, ``status-stale``, or ``channel-mixed``.
     """
     _check_named(STATUS, snap.files[STATUS], data)
     try:
-        metadata = _parse("status.json", data, Targets, MAX_TARGETS_BYTES)
+        metadata = _parse("status.json", data, Targets, MAX_STATUS_BYTES)
         count = count_signed(delegator, STATUS, metadata, trust.rule(STATUS))
         if not count.met:
             raise VerificationError(count.explain(), evidence=count.evidence())
@@ -226,9 +226,16 @@ def status(
         raise Refused("status-untrusted", f"status.json: {error}", evidence=evidence) from error
     if last is not None:
         _check_status_grows(last, found)
+    if found.issued > latest:
+        # The time floor rises to it, and nothing lowers a floor: a date beyond root's own life is a mistake or an attack.
+        raise Refused("status-untrusted", f"the status says that it was issued at {found.issued:%Y-%m-%d %H:%M}Z")
     age = now - found.issued
     if age > timedelta(seconds=trust.limits.largest_status_age_s):
-        raise Refused("status-stale", f"the status is {int(age.total_seconds()):,} s old", evidence={"age_s": str(age)})
+        raise Refused(
+            "status-stale",
+            f"the status is {int(age.total_seconds()):,} s old",
+            evidence={"age_s": int(age.total_seconds())},
+        )
     return found
 
 

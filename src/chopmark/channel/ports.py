@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a follower needs from outside: bytes by path, from wherever the channel is served."""
+"""What a channel needs from outside: its files, a place to publish them, and a way to the security host.
+
+Public methods guard the contract; adapters write the ones with an underscore.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Final
 
-from chopmark.errors import ChopmarkError, DecodeError, UndecidedError
+from chopmark.errors import DecodeError, UndecidedError, foreign
+
+_STORE_HINT: Final = "check that the channel's store can be reached, and who may write there"
 
 
 class MissingError(UndecidedError):
@@ -34,16 +41,9 @@ class Fetcher(ABC):
             UndecidedError: the channel cannot be reached.
             DecodeError: the file is longer than *max_bytes*.
         """
-        try:
+        hint = "check the network and the channel's address"
+        with foreign(UndecidedError, f"{path}: could not be fetched", code="unreachable", hint=hint):
             data = self._fetch(path, max_bytes)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            raise UndecidedError(
-                f"{path}: could not be fetched ({type(error).__name__})",
-                code="unreachable",
-                hint="check the network and the channel's address",
-            ) from error
         if len(data) > max_bytes:
             raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
         return data
@@ -57,17 +57,62 @@ class ChannelStore(ABC):
     """
 
     @abstractmethod
+    def _get(self, path: str) -> bytes | None: ...
+
+    @abstractmethod
+    def _put_new(self, path: str, data: bytes) -> bool: ...
+
+    @abstractmethod
+    def _replace(self, path: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _swap(self, path: str, old: bytes | None, new: bytes) -> bool: ...
+
     def get(self, path: str) -> bytes | None:
         """Return the file at *path*, or None."""
+        with foreign(UndecidedError, f"{path}: cannot be read", code="not-read", hint=_STORE_HINT):
+            return self._get(path)
 
-    @abstractmethod
     def put_new(self, path: str, data: bytes) -> bool:
-        """Write *path* if nothing is there; tell whether *data* is there now."""
+        """Write *path* if nothing is there; tell whether *data* is there now.
 
-    @abstractmethod
+        Raises:
+            UndecidedError: it could not be written; so for :meth:`replace` and :meth:`swap`.
+        """
+        with _written(path):
+            return self._put_new(path, data)
+
     def replace(self, path: str, data: bytes) -> None:
         """Write *path*, whatever was there."""
+        with _written(path):
+            self._replace(path, data)
 
-    @abstractmethod
     def swap(self, path: str, old: bytes | None, new: bytes) -> bool:
         """Replace *path* by *new* if it still is *old* (None: absent); tell whether it was."""
+        with _written(path):
+            return self._swap(path, old, new)
+
+
+class SecurityHost(ABC):
+    """A way to the security host. It verifies what it is given and believes no caller.
+
+    Guarantee: when :meth:`submit` returns, the host has taken what it was given.
+    """
+
+    @abstractmethod
+    def _submit(self, envelope: bytes) -> None: ...
+
+    def submit(self, envelope: bytes) -> None:
+        """Hand in a signed revocation or hold.
+
+        Raises:
+            VerificationError: the host refused it.
+            UndecidedError: the host cannot be reached.
+        """
+        hint = "start it: chopmark serve --only security"
+        with foreign(UndecidedError, "the security host cannot be reached", code="unreachable", hint=hint):
+            self._submit(envelope)
+
+
+def _written(path: str) -> AbstractContextManager[None]:
+    return foreign(UndecidedError, f"{path}: cannot be written", code="not-written", hint=_STORE_HINT)

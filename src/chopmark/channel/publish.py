@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
     Key,
     Metadata,
     MetaFile,
+    Root,
     Snapshot,
     T,
     TargetFile,
@@ -41,11 +43,11 @@ from chopmark.channel.model import (
     package_target,
 )
 from chopmark.channel.ports import ChannelStore
-from chopmark.channel.wire import EXTENSION, channel_extension
-from chopmark.errors import DecodeError, InternalError, UndecidedError, UsageError
+from chopmark.channel.wire import channel_extension
+from chopmark.errors import DecodeError, InternalError, MovedError, UndecidedError, UsageError
 from chopmark.keys import Owner, OwnerRule, PublicKey, Signer
 from chopmark.statements import publication_leaf
-from chopmark.trust import TrustedRoot, sign_metadata, tuf_key
+from chopmark.trust import EXTENSION, TrustedRoot, sign_metadata, tuf_key
 
 TIMESTAMP: Final = "metadata/timestamp.json"
 PACKAGE_DEPTH: Final = 8
@@ -94,7 +96,7 @@ class Current:
     Attributes:
         raw: timestamp.json as it is, for the compare-and-swap.
         files: role -> version and hashes that the newest snapshot names.
-        assignments, targets: of the channel file.
+        channel_extension: what the channel file assigns, as JSON; None before the first.
     """
 
     raw: bytes | None
@@ -234,13 +236,17 @@ class Publisher:
             status: status.json, as the security host signed it.
 
         Raises:
-            UndecidedError: ``channel-moved`` (another operator published meanwhile), no proof, no space.
+            MovedError: ``channel-moved``: another operator published meanwhile.
+            UndecidedError: no proof, no space.
         """
+        unshipped = {a.release for a in assignments} - {shipment.release for shipment in shipments}
+        if unshipped:
+            raise InternalError(f"release {min(unshipped).short}… is assigned and not shipped")
         before = read_current(self._store, self._channel)
         files = dict(before.files) | {
             "targets": self._put_given("targets", targets),
             STATUS: self._put_given(STATUS, status),
-            self._channel: self._put_channel(before, assignments, shipments, now),
+            self._channel: self._put_channel(before, assignments, shipments, delegator=targets, now=now),
         }
         for role, meta in files.items():
             if meta.version < before.version(role):
@@ -258,7 +264,7 @@ class Publisher:
             snapshot_meta=snapshot,
         )
         if not self._store.swap(TIMESTAMP, before.raw, self._sign(Metadata(timestamp))):
-            raise UndecidedError(
+            raise MovedError(
                 "another operator published meanwhile; nothing of this publication is visible",
                 code="channel-moved",
                 hint="let one operator run per channel, or run this one again",
@@ -285,11 +291,19 @@ class Publisher:
         return _meta(version, data)
 
     def _put_channel(
-        self, before: Current, assignments: tuple[Assignment, ...], shipments: Sequence[Shipment], now: datetime
+        self,
+        before: Current,
+        assignments: tuple[Assignment, ...],
+        shipments: Sequence[Shipment],
+        *,
+        delegator: bytes,
+        now: datetime,
     ) -> MetaFile:
         extension = channel_extension(assignments)
         fresh = before.channel_expires is not None and before.channel_expires - now > self._lifetimes.channel / 2
-        if extension == before.channel_extension and fresh:
+        path = f"metadata/{before.version(self._channel)}.{self._channel}.json"
+        signer = Metadata[Targets].from_bytes(delegator).signed
+        if extension == before.channel_extension and fresh and self._still_signed(path, self._channel, by=signer):
             return before.files[self._channel]
         targets: dict[str, TargetFile] = {}
         for shipment in shipments:
@@ -317,8 +331,9 @@ class Publisher:
             role: (m.version, m.hashes) for role, m in before.files.items()
         }
         fresh = before.snapshot_expires is not None and before.snapshot_expires - now > self._lifetimes.snapshot / 2
-        if same and fresh and before.snapshot_digest is not None:
-            raw = self._store.get(f"metadata/{before.snapshot}.snapshot.json") or b""
+        path = f"metadata/{before.snapshot}.snapshot.json"
+        if same and fresh and before.snapshot_digest and self._still_signed(path, "snapshot", by=self._root.tuf):
+            raw = self._store.get(path) or b""
             return _meta(before.snapshot, raw), before.snapshot_digest
         snapshot = Snapshot(
             version=before.snapshot + 1,
@@ -326,6 +341,15 @@ class Publisher:
             meta={f"{role}.json": meta for role, meta in files.items()},
         )
         return self._claim("snapshot", snapshot)
+
+    def _still_signed(self, path: str, role: str, *, by: Root | Targets) -> bool:
+        """Tell whether a published file is signed by the keys of today: after a rotation, devices refuse the old ones."""
+        try:
+            metadata = Metadata[Targets].from_bytes(self._store.get(path) or b"")
+            by.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, ValueError):
+            return False
+        return True
 
     def _claim(self, role: str, signed: T) -> tuple[MetaFile, Digest]:
         """Sign *signed* under the first version number from its own on that nobody has used."""

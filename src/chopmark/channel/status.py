@@ -31,12 +31,12 @@ from tuf.api.metadata import Metadata, Targets
 from chopmark import canonical
 from chopmark.artifacts import Digest, read_file, write_file
 from chopmark.channel.model import Status, StatusEntry
-from chopmark.channel.wire import EXTENSION, MODEL_PREFIX, decode_status, status_extension
+from chopmark.channel.wire import MODEL_PREFIX, decode_status, status_extension
 from chopmark.clock import Clock, format_time, parse_time
 from chopmark.errors import ChopmarkError, DecodeError, UndecidedError, UsageError, VerificationError
 from chopmark.keys import Signer, count_valid
 from chopmark.statements import PredicateType, Statement, Subject, VerifiedStatement, decode_envelope, verify
-from chopmark.trust import TrustPolicy, sign_metadata
+from chopmark.trust import EXTENSION, TrustPolicy, sign_metadata
 
 STATUS_ROLE: Final = "status"
 SECURITY_ROLE: Final = "security"
@@ -190,6 +190,10 @@ class _Held:
     status: Status
     applied: frozenset[str]
     signed: bytes
+
+
+STATUS_INTERVAL: Final = timedelta(hours=4)
+"""How often the status is issued again with nothing new: its age is the whole freshness rule."""
 
 
 class StatusHost:

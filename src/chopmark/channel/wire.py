@@ -10,10 +10,10 @@ from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.channel.model import BUCKETS, Assignment, Release, RuntimeNeed, Status, StatusEntry
 from chopmark.clock import format_time, parse_time
-from chopmark.errors import ChopmarkError, DecodeError
+from chopmark.errors import DecodeError
 from chopmark.statements import PredicateType, Statement, Subject, decode_statement
+from chopmark.trust import EXTENSION
 
-EXTENSION = "x-chopmark"
 MODEL_PREFIX = "model/"
 
 
@@ -137,11 +137,8 @@ def decode_release(payload: bytes) -> Release:
 def _release(wire: _Release, digest: Digest) -> Release:
     if wire.v != 1 or min(wire.counter, wire.epoch, wire.manifest.length) < 1 or wire.min_tier < 0:
         raise DecodeError("release: an unknown version, or a number out of range")
-    try:
-        for name in (wire.workspace, wire.model, wire.check_class, *wire.channels):
-            canonical.check_name(name, what="release")
-    except ChopmarkError as error:
-        raise DecodeError(error.message) from error
+    for name in (wire.workspace, wire.model, wire.check_class, *wire.channels):
+        canonical.decode_name(name, what="release")
     return Release(
         digest=digest,
         workspace=wire.workspace,

@@ -14,7 +14,7 @@ from chopmark.device.gate import Loaded, check, open_model
 from chopmark.device.install import Action, ModelOutcome
 from chopmark.device.model import TIER, Chain, Config, FileVersion, Slot, Slots, State
 from chopmark.device.opened import Device, open_device
-from chopmark.device.ports import Counter, Enrolled, FleetClient, Sealed, SealedMemory
+from chopmark.device.ports import Counter, FleetClient, Sealed, SealedMemory
 from chopmark.device.refresh import Refreshed, refresh
 from chopmark.device.schedule import next_delay
 from chopmark.device.store import Folder, StateStore
@@ -30,7 +30,6 @@ __all__ = [
     "Counter",
     "Delivery",
     "Device",
-    "Enrolled",
     "Enrolment",
     "FileVersion",
     "FleetClient",

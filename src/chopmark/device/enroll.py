@@ -22,6 +22,7 @@ from chopmark.device.store import Folder, StateStore
 from chopmark.device.wire import decode_config, encode_config, state_key
 from chopmark.errors import UsageError
 from chopmark.keys import Signer
+from chopmark.telemetry import EnrolmentRequest
 from chopmark.trust import pinned_root
 
 
@@ -80,7 +81,7 @@ def enroll(
     signer = make_signer(folder.key)
     device, nonce = wish.name, Chain().nonce
     if fleet is not None:
-        given = fleet.enroll(token=wish.token, key=signer.public, name=wish.name)
+        given = fleet.enroll(EnrolmentRequest(token=wish.token, spki=signer.public.spki, name=wish.name))
         device, nonce = check_name(given.device, what="the service's id"), given.nonce
     config = Config(
         workspace=root.workspace,

@@ -207,13 +207,12 @@ def check_age(state: State, trust: TrustPolicy, release: Release, now: datetime)
     age = timedelta.max if state.status is None else now - state.status.issued
     if age > timedelta(seconds=limit):
         shown = "no status was ever seen" if state.status is None else f"the status is {age.total_seconds():,.0f} s old"
-        error = Refused(
+        raise Refused(
             "status-stale",
             f"{shown}; {limit:,} s are allowed for class {release.check_class}",
             evidence={"limit_s": limit, "class": release.check_class},
+            step=STEP_LOAD,
         )
-        error.step = STEP_LOAD
-        raise error
 
 
 def _judge(device: Device, model: str) -> tuple[State | None, Judged | Refusal]:
@@ -237,7 +236,9 @@ def _installed(device: Device, state: State, model: str) -> Slots:
         raise UndecidedError(
             f"{model}: no release is installed" if known else f"{model}: this device has no such model",
             code="not-installed",
-            hint="chopmark device run --once" if known else f"it has: {', '.join(device.config.models)}",
+            hint="let it refresh: `chopmark device run FOLDER --once`"
+            if known
+            else f"it has: {', '.join(device.config.models)}",
         )
     return slots
 

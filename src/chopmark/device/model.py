@@ -15,9 +15,6 @@ from chopmark.device.timefloor import TimeFloor
 TIER: Final = 1
 """What this device can show of itself: a hash signed by a software key."""
 
-CHANNEL_ROLES: Final = ("timestamp", "snapshot", "targets", "status")
-"""Versions every device remembers; its channel is the fifth."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

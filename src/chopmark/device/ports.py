@@ -7,10 +7,10 @@ Runtimes are :mod:`chopmark.artifacts`' port, the channel's files :mod:`chopmark
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 
-from chopmark.errors import ChopmarkError, UndecidedError
-from chopmark.keys import PublicKey
+from chopmark.errors import UndecidedError, foreign
+from chopmark.telemetry import Enrolled, EnrolmentRequest
 
 
 class Sealed(ABC):
@@ -54,16 +54,9 @@ class SealedMemory(ABC):
         Raises:
             UndecidedError: this system has no such memory, or too little of it.
         """
-        try:
+        what, hint = f"{name}: could not be copied into sealed memory", "free some memory, and load again"
+        with foreign(UndecidedError, what, code="no-memory", hint=hint):
             return self._copy(name, source, max_bytes)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            raise UndecidedError(
-                f"{name}: could not be copied into sealed memory ({type(error).__name__})",
-                code="no-memory",
-                hint="free some memory, and load again",
-            ) from error
 
 
 class Counter(ABC):
@@ -78,28 +71,28 @@ class Counter(ABC):
         """``hardware``, ``software`` (there is none) or ``simulated``: what the tier line says."""
 
     @abstractmethod
+    def _value(self) -> int: ...
+
+    @abstractmethod
+    def _advance(self, to: int) -> None: ...
+
     def value(self) -> int:
         """Return the number; 0 where nothing was ever counted.
 
         Raises:
             UndecidedError: it cannot be read.
         """
+        with foreign(UndecidedError, "the counter cannot be read", code="counter-unreadable"):
+            return self._value()
 
-    @abstractmethod
     def advance(self, to: int) -> None:
         """Raise the number to *to*; a lower or equal one changes nothing.
 
         Raises:
             UndecidedError: it cannot be written.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolled:
-    """What the service gave a new device: its id, and the challenge for its first report."""
-
-    device: str
-    nonce: str
+        with foreign(UndecidedError, "the counter cannot be raised", code="counter-unwritten"):
+            self._advance(to)
 
 
 class FleetClient(ABC):
@@ -109,25 +102,21 @@ class FleetClient(ABC):
     """
 
     @abstractmethod
-    def _enroll(self, token: str, key: PublicKey, name: str) -> Enrolled: ...
+    def _enroll(self, request: EnrolmentRequest) -> Enrolled: ...
 
     @abstractmethod
     def _report(self, data: bytes) -> bytes: ...
 
-    def enroll(self, *, token: str, key: PublicKey, name: str) -> Enrolled:
-        """Register *key*; the same key again gets the same id.
+    def enroll(self, request: EnrolmentRequest) -> Enrolled:
+        """Register a key; the same key again gets the same id.
 
         Raises:
             UndecidedError: the service cannot be reached.
             VerificationError: it does not accept the token.
             DecodeError: it answers nonsense.
         """
-        try:
-            return self._enroll(token, key, name)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            raise _unreachable(error) from error
+        with _reached():
+            return self._enroll(request)
 
     def report(self, data: bytes) -> bytes:
         """Deliver a signed report; return the encoded envelope of the answer.
@@ -136,17 +125,10 @@ class FleetClient(ABC):
             UndecidedError: the service cannot be reached, or is busy.
             VerificationError: it does not accept the report.
         """
-        try:
+        with _reached():
             return self._report(data)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            raise _unreachable(error) from error
 
 
-def _unreachable(error: Exception) -> UndecidedError:
-    return UndecidedError(
-        f"the service could not be reached ({type(error).__name__})",
-        code="unreachable",
-        hint="check the network and the service's address; reports wait in the queue",
-    )
+def _reached() -> AbstractContextManager[None]:
+    hint = "check the network and the service's address; reports wait in the queue"
+    return foreign(UndecidedError, "the service could not be reached", code="unreachable", hint=hint)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from chopmark.artifacts import Digest, read_file, write_file
-from chopmark.channel import ChannelFile, Fetcher, MissingError, Status, follow
+from chopmark.channel import ChannelFile, Fetcher, MissingError, Status
+from chopmark.channel.walk import Seen, fetch_named, to_channel, to_status
 from chopmark.device.gate import report
 from chopmark.device.install import Action, ModelOutcome, install
 from chopmark.device.journal import said, said_anything, said_refused, unsaid
@@ -122,40 +123,26 @@ def _follow(device: Device, fetcher: Fetcher, state: State, *, repair: bool) -> 
     now = device.now(state)
     if root.expires <= now:
         raise Refused("root-expired", f"root {root.version} expired at {root.expires:%Y-%m-%d %H:%M}Z")
-    # 5. Timestamp: signature, version, expiry.
-    data = _fetch(fetcher, "metadata/timestamp.json", follow.MAX_TIMESTAMP_BYTES, refusal="channel-untrusted")
-    stamp = follow.timestamp(root, data, last=state.versions.get("timestamp", 0), now=now)
-    # 6. Snapshot: hash, versions, and hashes for targets, the channel and status.
-    number = stamp.snapshot.version
-    data = _named(fetcher, f"metadata/{number}.snapshot.json", follow.MAX_SNAPSHOT_BYTES)
-    snap = follow.snapshot(root, stamp, data, last=state.versions, channel=channel)
-    # 7. Log: the leaf computed from the snapshot's hash, inclusion, signatures, witnesses; it did not shrink or fork.
-    path = f"metadata/{number}.snapshot.tlog-proof"
-    proof = _named(fetcher, path, follow.MAX_PROOF_BYTES, refusal="log-unproven")
-    logged = follow.logged(trust, snap, proof, seen=state.logs)
-    # 8. Status: the security owners' newest word. (targets.json delegates to them, so its signatures come first.)
-    path = f"metadata/{snap.files['targets'].version}.targets.json"
-    targets = follow.targets(root, snap, _named(fetcher, path, follow.MAX_TARGETS_BYTES))
-    path = f"metadata/{snap.files[follow.STATUS].version}.status.json"
-    data = _named(fetcher, path, follow.MAX_TARGETS_BYTES)
-    status = follow.status(trust, targets, snap, data, last=state.status, now=now)
+    # 5 to 8. Timestamp, snapshot, log, status: see channel.walk.
+    seen = Seen(versions=state.versions, logs=state.logs, status=state.status)
+    found = to_status(root, trust, fetcher, seen=seen, channel=channel, now=now)
+    status, logged = found.status, found.logged
+    news = {"timestamp": found.timestamp, "snapshot": found.snapshot.version, "status": status.version}
     #    Commit the ratchets of 2 to 8; time floor = max(floor, issued).
     state = replace(
         state,
         root=FileVersion(version=root.version, digest=root.digest),
         trust=FileVersion(version=root.trust.version, digest=root.trust.sha256),
-        versions={**state.versions, "timestamp": stamp.version, "snapshot": snap.version, "status": status.version},
+        versions={**state.versions, **news},
         logs={**state.logs, logged.origin: logged.head},
         status=status,
         floor=raised(state.floor, device.clock.power_on(), at_least=status.issued),
     )
     state = _commit(device, state, root=root, trust_data=trust_data, repair=repair)
     # 9. The channel file that targets.json delegates to; pick by runtime and bucket.
-    path = f"metadata/{snap.files[channel].version}.{channel}.json"
-    data = _named(fetcher, path, follow.MAX_TARGETS_BYTES)
-    file = follow.channel_file(targets, snap, data, name=channel, now=now)
+    file = to_channel(found, fetcher, name=channel, now=now)
     # 10. Commit the ratchets of 9.
-    versions = {**state.versions, "targets": targets.version, channel: file.version}
+    versions = {**state.versions, "targets": found.targets.version, channel: file.version}
     state = _commit(device, replace(state, versions=versions, assigned=_assigned(device, state, file)))
     return _Followed(state=state, trust=trust, status=status, file=file, witnesses=logged.witnesses)
 
@@ -189,7 +176,7 @@ def _trust_file(device: Device, fetcher: Fetcher, root: TrustedRoot) -> bytes:
     except (DecodeError, UsageError):
         pass
     path = f"metadata/{root.trust.version}.trust.json"
-    return _named(fetcher, path, MAX_TRUST_BYTES, refusal="trust-mismatch")
+    return fetch_named(fetcher, path, MAX_TRUST_BYTES, refusal="trust-mismatch")
 
 
 def _commit(
@@ -239,21 +226,6 @@ def _assigned(device: Device, state: State, file: ChannelFile) -> dict[str, Dige
         if release is not None:
             assigned[model] = release
     return assigned
-
-
-def _named(fetcher: Fetcher, path: str, max_bytes: int, *, refusal: str = "channel-mixed") -> bytes:
-    """Fetch a file that verified metadata names: where it is missing, what is served does not belong together."""
-    try:
-        return _fetch(fetcher, path, max_bytes, refusal=refusal)
-    except MissingError as error:
-        raise Refused(refusal, error.message) from error
-
-
-def _fetch(fetcher: Fetcher, path: str, max_bytes: int, *, refusal: str) -> bytes:
-    try:
-        return fetcher.fetch(path, max_bytes=max_bytes)
-    except DecodeError as error:
-        raise Refused(refusal, error.message) from error
 
 
 def _report(device: Device, refusal: Refusal) -> None:

@@ -11,7 +11,7 @@ the gossip that finds a fork.
 """
 
 from chopmark.fleet.accept import Finding, Placed, clock_finding, log_finding, place, verdict_finding
-from chopmark.fleet.desk import Enrolment, Fleet, release_device, summarise
+from chopmark.fleet.desk import Fleet, release_device, summarise
 from chopmark.fleet.model import FLEET_FAILURES, Condition, Device, Refusal, Standing, Summary
 from chopmark.fleet.ocsf import detection_finding
 from chopmark.fleet.ports import AlertSink, FleetStore, LedgerView
@@ -21,7 +21,6 @@ __all__ = [
     "AlertSink",
     "Condition",
     "Device",
-    "Enrolment",
     "Finding",
     "Fleet",
     "FleetStore",

@@ -14,7 +14,7 @@ import hmac
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from chopmark.artifacts import Digest
@@ -30,6 +30,8 @@ from chopmark.statements import encode_envelope
 from chopmark.telemetry import (
     VERIFIED,
     Answer,
+    Enrolled,
+    EnrolmentRequest,
     Purpose,
     Report,
     Result,
@@ -42,14 +44,6 @@ from chopmark.telemetry import (
 MIN_TOKEN_BYTES = 16
 _MAX_NAME = 40
 """What is left of 63 characters after a dash and eight random ones, with room."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
-    """What a device gets: its id, and the challenge for its first report."""
-
-    device: str
-    nonce: str
 
 
 class Fleet:
@@ -94,16 +88,16 @@ class Fleet:
     def store(self) -> FleetStore:
         return self._store
 
-    def enrol(self, *, token: str, spki: bytes, name: str) -> Enrolment:
-        """Enrol the device with the public key *spki*; the same key again gets the same id.
+    def enroll(self, request: EnrolmentRequest) -> Enrolled:
+        """Enrol a device; the same key again gets the same id.
 
         Raises:
             VerificationError: ``token-refused``.
             DecodeError: not a public key.
             UsageError: a name that cannot be one.
         """
-        _check_token(token, self._token())
-        key = PublicKey.from_spki(spki)
+        _check_token(request.token, self._token())
+        key, name = PublicKey.from_spki(request.spki), request.name
         check_name(name, what="device name")
         if len(name) > _MAX_NAME:
             raise UsageError(f"device name: more than {_MAX_NAME} characters")
@@ -116,7 +110,7 @@ class Fleet:
                     raise UsageError("that id is taken; try again")
                 known = Device(id=device_id, name=name, key=key, enrolled=now, challenge=self._nonce(), challenged=now)
                 self._store.put_device(known)
-        return Enrolment(device=known.id, nonce=known.challenge)
+        return Enrolled(device=known.id, nonce=known.challenge)
 
     def challenge(self, device: str) -> str:
         """Return the challenge that the next report of *device* must carry. It is no secret.
@@ -143,10 +137,6 @@ class Fleet:
             answer = self._take(device, report, signed, data) if before is None else before.answer
         self.deliver_alerts()
         return answer
-
-    def release(self, device: str, *, by: str) -> None:
-        """Let a held device report again; see :func:`release_device`."""
-        release_device(self._store, device, by=by)
 
     def deliver_alerts(self) -> int:
         """Send the alerts that were not delivered; return how many still are not."""
@@ -298,8 +288,11 @@ class Fleet:
         return self._entropy(16).hex()
 
 
-def release_device(store: FleetStore, device: str, *, by: str) -> None:
+def release_device(store: FleetStore, device: str, *, by: str, now: datetime) -> None:
     """Let a held device report again: its next report starts a chain, and forks it saw are settled.
+
+    Args:
+        by: who decided it; kept with the device.
 
     Raises:
         UsageError: there is no such device, or nobody is named.
@@ -310,7 +303,8 @@ def release_device(store: FleetStore, device: str, *, by: str) -> None:
         if known is None:
             raise UsageError(f"{device[:80]}: no such device", hint="chopmark fleet devices")
         standings = {key: s for key, s in known.standings.items() if key not in ("log", "chain")}
-        store.put_device(replace(known, held="", rejoin=True, standings=standings))
+        released = f"{by}, {format_time(now)}"
+        store.put_device(replace(known, held="", released=released, rejoin=True, standings=standings))
 
 
 def summarise(store: FleetStore) -> Summary:

@@ -70,7 +70,7 @@ class Device:
     Attributes:
         id: assigned by the service: a device that chose its id would choose its place in a rollout.
         name: what people call it.
-        held: why it is held; "" when it is not.
+        held: why it is held; "" when it is not. *released*: who last released it, and when.
         challenge: the one its next report must carry; *challenged*: when that was given out.
         used: the challenge that its last report carried; reports made offline behind that one carry it too.
         seq, head: place and digest of its last report; 0 and None before the first.
@@ -89,6 +89,7 @@ class Device:
     head: Digest | None = None
     rejoin: bool = False
     held: str = ""
+    released: str = ""
     tier: int = 1
     seen: datetime | None = None
     standings: Mapping[str, Standing] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from chopmark.artifacts import Digest
-from chopmark.errors import ChopmarkError, UndecidedError
+from chopmark.errors import UndecidedError, foreign
 from chopmark.fleet.model import Device, Refusal
 from chopmark.telemetry import SeenLog
 
@@ -118,16 +118,9 @@ class AlertSink(ABC):
         Raises:
             UndecidedError: it is not.
         """
-        try:
+        hint = "check the sink; the alert is kept and sent again"
+        with foreign(UndecidedError, "an alert could not be delivered", code="alert-undelivered", hint=hint):
             self._send(finding)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            raise UndecidedError(
-                f"an alert could not be delivered ({type(error).__name__})",
-                code="alert-undelivered",
-                hint="check the sink; the alert is kept and sent again",
-            ) from error
 
     @abstractmethod
     def _send(self, finding: Mapping[str, object]) -> None: ...

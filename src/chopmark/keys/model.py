@@ -40,10 +40,12 @@ class PublicKey:
     Attributes:
         algorithm: decided by the key itself, never by whoever sent it.
         spki: DER.
+        keyid: SHA-256 of it, hex.
     """
 
     algorithm: Algorithm
     spki: bytes
+    keyid: str
     _key: _PublicKey = field(repr=False, compare=False)
 
     @classmethod
@@ -75,7 +77,7 @@ class PublicKey:
             not isinstance(key, ec.EllipticCurvePublicKey) or isinstance(key.curve, ec.SECP256R1)
         ):
             spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-            return cls(_algorithm(key), spki, key)
+            return cls(_algorithm(key), spki, hashlib.sha256(spki).hexdigest(), key)
         raise DecodeError(
             "a public key of an algorithm that is not used here", hint="use one of: " + ", ".join(Algorithm)
         )
@@ -95,11 +97,6 @@ class PublicKey:
         except ValueError as error:
             raise DecodeError(f"not a public key of {algorithm}") from error
         raise DecodeError(f"{algorithm} has no bare public form")
-
-    @property
-    def keyid(self) -> str:
-        """SHA-256 of the SubjectPublicKeyInfo, hex."""
-        return hashlib.sha256(self.spki).hexdigest()
 
     @property
     def raw(self) -> bytes:

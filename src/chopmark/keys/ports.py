@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from chopmark.errors import ChopmarkError, UndecidedError
+from chopmark.errors import UndecidedError, foreign
 from chopmark.keys.model import PublicKey
 
 
@@ -29,13 +29,6 @@ class Signer(ABC):
         Raises:
             UndecidedError: the key could not be used.
         """
-        try:
+        what = f"key {self.public.keyid[:8]} could not sign"
+        with foreign(UndecidedError, what, code="key-unavailable", hint="check that the key store is reachable"):
             return self._sign(message)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            raise UndecidedError(
-                f"key {self.public.keyid[:8]} could not sign ({type(error).__name__})",
-                code="key-unavailable",
-                hint="check that the key store is reachable",
-            ) from error

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a log as static files that any web server can serve. C2SP tlog-tiles.
-
-    checkpoint             the newest signed checkpoint, with cosignatures where it has them
-    witnessed-checkpoint   the newest one that a quorum cosigned, where there is one
-    tile/<L>/<N>[.p/<W>]   tile/entries/<N>[.p/<W>]
+"""Write a log as static files (:mod:`chopmark.ledger.files`) that any web server can serve.
 
 Files under ``tile/`` never change: the same bytes may be written again, other bytes are an error. The checkpoint comes
 last, so that whoever reads it finds all that it promises. Partial files go once their full one is there.
@@ -12,20 +8,17 @@ last, so that whoever reads it finds all that it promises. Partial files go once
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from chopmark.artifacts import read_file, write_file
 from chopmark.errors import UndecidedError, VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
-from chopmark.ledger.merkle import HASH_BYTES
+from chopmark.ledger.files import CHECKPOINT, WITNESSED_CHECKPOINT, files
 from chopmark.ledger.note import decode_note
 from chopmark.ledger.ports import LogStore
-from chopmark.ledger.tiles import TILE_WIDTH, bundle_path, encode_bundle, tile_path, tile_shape
+from chopmark.ledger.tiles import MAX_ENTRY_BYTES, TILE_WIDTH
 
-CHECKPOINT = "checkpoint"
-WITNESSED_CHECKPOINT = "witnessed-checkpoint"
-_MAX_FILE_BYTES = TILE_WIDTH * (2 + 65_535)
+_MAX_FILE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 
 
 def export(store: LogStore, folder: Path, *, signed: bytes, witnessed: bytes | None) -> Checkpoint:
@@ -43,7 +36,7 @@ def export(store: LogStore, folder: Path, *, signed: bytes, witnessed: bytes | N
             signed = witnessed
     complete: list[Path] = []
     for size in sorted(sizes):
-        for path, data, full in _files(store, size):
+        for path, data, full in files(store, size):
             _write_once(folder / path, data)
             if full:
                 complete.append(folder / f"{path}.p")
@@ -53,19 +46,6 @@ def export(store: LogStore, folder: Path, *, signed: bytes, witnessed: bytes | N
     for partial in complete:
         _remove(partial)
     return checkpoint
-
-
-def _files(store: LogStore, size: int) -> Iterator[tuple[str, bytes, bool]]:
-    """Yield path, content and whether it is full, for everything that a checkpoint of *size* promises."""
-    for level, full, width in tile_shape(size):
-        for index in range(full):
-            yield tile_path(level, index), store.tile(level, index), True
-        if width:
-            yield tile_path(level, full, width), store.tile(level, full)[: width * HASH_BYTES], False
-    for index in range(0, size, TILE_WIDTH):
-        entries = store.entries(index, min(index + TILE_WIDTH, size))
-        path = bundle_path(index // TILE_WIDTH, len(entries))
-        yield path, encode_bundle(entries), len(entries) == TILE_WIDTH
 
 
 def _write_once(path: Path, data: bytes) -> None:

@@ -14,6 +14,7 @@ Three kinds of lines are made and checked:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -27,6 +28,7 @@ MAX_NOTE_BYTES = 1024 * 1024
 MAX_SIGNATURES = 64
 MAX_TIMESTAMP = 2**63 - 1
 _MAX_NAME_BYTES = 255
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _KEY_ID_BYTES = 4
 _TIME_BYTES = 8
 _DASH = "— "
@@ -176,7 +178,7 @@ def decode_note(data: bytes) -> SignedNote:
         whole = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DecodeError("note: not UTF-8") from error
-    if any(char < " " and char != "\n" for char in whole):
+    if _CONTROL.search(whole):
         raise DecodeError("note: a control character")
     text, blank, lines = whole.rpartition("\n\n")  # a text may hold empty lines: the last one divides
     if not blank:

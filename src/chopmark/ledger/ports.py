@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from chopmark.errors import ChopmarkError, UndecidedError
+from chopmark.errors import UndecidedError, foreign
 from chopmark.ledger.tiles import Integration
 
 
@@ -172,15 +172,9 @@ class WitnessClient(ABC):
         Raises:
             UndecidedError: no answer.
         """
-        try:
+        hint = "check its address and the network"
+        with foreign(UndecidedError, "no answer from the witness", code="witness-unreachable", hint=hint):
             return self._add_checkpoint(body)
-        except ChopmarkError:
-            raise
-        except Exception as error:
-            message = f"no answer from the witness ({type(error).__name__})"
-            raise UndecidedError(
-                message, code="witness-unreachable", hint="check its address and the network"
-            ) from error
 
     @abstractmethod
     def _add_checkpoint(self, body: bytes) -> tuple[int, bytes]: ...

@@ -119,11 +119,18 @@ def check_growth(stored: Checkpoint, seen: Checkpoint) -> None:
     """
     if stored.origin != seen.origin:
         raise UsageError("checkpoints of two logs cannot be compared")
-    evidence = {"stored": stored.encode(), "seen": seen.encode()}
     if seen.size < stored.size:
-        raise Refused("log-rollback", evidence=evidence)
+        raise Refused(
+            "log-rollback",
+            f"{seen.origin}: {seen.size} entries are shown; {stored.size} were seen",
+            evidence={"seen": stored.size, "served": seen.size},
+        )
     if seen.size == stored.size and not hmac.compare_digest(seen.root, stored.root):
-        raise Refused("log-fork", evidence=evidence)
+        raise Refused(
+            "log-fork",
+            f"{seen.origin}: two different ledgers of {seen.size} entries",
+            evidence={"seen": stored.encode(), "served": seen.encode()},
+        )
 
 
 def _required(require: Sequence[str]) -> tuple[VerifierKey, ...]:

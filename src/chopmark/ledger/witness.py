@@ -38,7 +38,7 @@ from chopmark.ledger.note import (
     verify_lines,
     witness_key,
 )
-from chopmark.ledger.ports import Observed, WitnessStore
+from chopmark.ledger.ports import Observed, WitnessClient, WitnessStore
 
 MAX_REQUEST_BYTES = MAX_NOTE_BYTES + 8192
 _TEXT = "text/plain; charset=utf-8"
@@ -168,6 +168,17 @@ class Witness:
         note = SignedNote(text=text, signatures=(*(line.line for line in valid), *own))
         seen = Observed(size=request.checkpoint.size, root=request.checkpoint.root, note=note.encode())
         return "".join(line.encode() for line in own).encode("utf-8"), seen
+
+
+class DirectWitness(WitnessClient):
+    """A witness in the same process: for a laptop that tries things out, and for tests. Independent of nobody."""
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+
+    def _add_checkpoint(self, body: bytes) -> tuple[int, bytes]:
+        answer = self._witness.add_checkpoint(body)
+        return answer.status, answer.body
 
 
 def judge(request: AddCheckpoint, seen: Observed | None) -> Answer | None:

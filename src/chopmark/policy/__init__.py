@@ -13,7 +13,6 @@ anybody approves, *approval* over the signed envelope. Any error denies.
 
 from chopmark.policy.cel import Answer, CelEngine, Engine
 from chopmark.policy.decide import decide, explain, lineage
-from chopmark.policy.documents import MAX_DOCUMENT_BYTES, read_document, read_document_as, write_document
 from chopmark.policy.model import (
     NOBODY,
     Allowed,
@@ -34,7 +33,6 @@ from chopmark.policy.vsa import Replay, Summary, build_vsa, read_vsa, replay
 from chopmark.policy.wire import decode_policy, default_policy_file
 
 __all__ = [
-    "MAX_DOCUMENT_BYTES",
     "NOBODY",
     "Allowed",
     "Answer",
@@ -60,9 +58,6 @@ __all__ = [
     "default_policy_file",
     "explain",
     "lineage",
-    "read_document",
-    "read_document_as",
     "read_vsa",
     "replay",
-    "write_document",
 ]

@@ -46,11 +46,11 @@ def decide(
     phase: Phase,
     *,
     facts: Sequence[Fact] | Unavailable,
-    release: Candidate,
+    candidate: Candidate,
     approvals: Approvals = NOBODY,
     engine: Engine | None = None,
 ) -> Decision:
-    """Decide *phase* of *policy* for *release*."""
+    """Decide *phase* of *policy* for *candidate*."""
     rules = policy.of(phase)
     if not isinstance(facts, Unavailable) and len(facts) > MAX_FACTS:
         facts = Unavailable(reason=f"{len(facts):,} statements are about this package; {MAX_FACTS:,} are decided over")
@@ -58,7 +58,7 @@ def decide(
         unknown = tuple(Verdict(id=r.id, phase=phase, ok=False, message="not evaluated", facts=()) for r in rules)
         return Undecidable(policy=policy.digest, phase=phase, verdicts=unknown, reason=facts.reason)
     ordered = tuple(sorted(facts, key=lambda fact: (fact.index, fact.digest)))
-    room = _Room(engine or CelEngine(), phase, release, approvals)
+    room = _Room(engine or CelEngine(), phase, candidate, approvals)
     verdicts = tuple(room.judge(rule, ordered) for rule in rules)
     if verdicts and all(verdict.ok for verdict in verdicts):
         return Allowed(policy=policy.digest, phase=phase, verdicts=verdicts)
@@ -107,10 +107,10 @@ def explain(decision: Decision) -> tuple[str, ...]:
 class _Room:
     """What all rules of one decision share: the engine and the values that are not facts."""
 
-    def __init__(self, engine: Engine, phase: Phase, release: Candidate, approvals: Approvals) -> None:
+    def __init__(self, engine: Engine, phase: Phase, candidate: Candidate, approvals: Approvals) -> None:
         self._engine = engine
         self._approvals = approvals
-        self._release = release.view(phase)
+        self._release = candidate.view(phase)
         self._fixed: dict[str, object] = {"release": self._release}
         if phase is Phase.APPROVAL:
             self._fixed["approvals"] = list(approvals.counted)

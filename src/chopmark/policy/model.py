@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chopmark.artifacts import Digest
-from chopmark.channel import Release, RuntimeNeed
+from chopmark.channel import Release
 from chopmark.keys import OwnerCount
 from chopmark.statements import VerifiedStatement, short_type
 
@@ -123,81 +123,44 @@ class Previous:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The release that is decided about.
+    """The release that is decided about, and the one that it comes after.
 
     Attributes:
+        release: in the evidence phase without an envelope yet; what only an envelope makes known is not seen then.
         previous: None for a model's first release.
-        digest, vsa, evidence: known only once the envelope exists; seen by approval rules alone.
     """
 
-    workspace: str
-    model: str
-    version: str
-    channels: tuple[str, ...]
-    counter: int
-    epoch: int
-    manifest: Digest
-    fallbacks: tuple[Digest, ...]
-    runtime: RuntimeNeed
-    abi: str
-    min_app: str
-    min_tier: int
-    check_class: str
+    release: Release
     previous: Previous | None = None
-    digest: Digest | None = None
-    vsa: Digest | None = None
-    evidence: tuple[Digest, ...] = ()
-
-    @classmethod
-    def of(cls, release: Release, previous: Previous | None) -> Candidate:
-        """Return *release* as a candidate after *previous*."""
-        return cls(
-            workspace=release.workspace,
-            model=release.model,
-            version=release.version,
-            channels=release.channels,
-            counter=release.counter,
-            epoch=release.epoch,
-            manifest=release.manifest,
-            fallbacks=release.fallbacks,
-            runtime=release.runtime,
-            abi=release.abi,
-            min_app=release.min_app,
-            min_tier=release.min_tier,
-            check_class=release.check_class,
-            previous=previous,
-            digest=release.digest,
-            vsa=release.vsa,
-            evidence=release.evidence,
-        )
 
     def view(self, phase: Phase) -> dict[str, object]:
         """Return the map that a CEL expression of *phase* sees; ``previous`` is absent for a first release."""
+        release = self.release
         members: dict[str, object] = {
-            "workspace": self.workspace,
-            "model": self.model,
-            "version": self.version,
-            "channels": list(self.channels),
-            "counter": self.counter,
-            "epoch": self.epoch,
-            "manifest": str(self.manifest),
-            "fallbacks": [str(digest) for digest in self.fallbacks],
+            "workspace": release.workspace,
+            "model": release.model,
+            "version": release.version,
+            "channels": list(release.channels),
+            "counter": release.counter,
+            "epoch": release.epoch,
+            "manifest": str(release.manifest),
+            "fallbacks": [str(digest) for digest in release.fallbacks],
             "runtime": {
-                "name": self.runtime.name,
-                "range": self.runtime.range,
-                "libraries": {name: str(digest) for name, digest in sorted(self.runtime.libraries.items())},
+                "name": release.runtime.name,
+                "range": release.runtime.range,
+                "libraries": {name: str(digest) for name, digest in sorted(release.runtime.libraries.items())},
             },
-            "abi": self.abi,
-            "min_app": self.min_app,
-            "min_tier": self.min_tier,
-            "check_class": self.check_class,
+            "abi": release.abi,
+            "min_app": release.min_app,
+            "min_tier": release.min_tier,
+            "check_class": release.check_class,
         }
         if self.previous is not None:
             members["previous"] = {"counter": self.previous.counter, "release": str(self.previous.release)}
-        if phase is Phase.APPROVAL and self.digest is not None:
-            members["digest"] = str(self.digest)
-            members["vsa"] = str(self.vsa)
-            members["evidence"] = [str(digest) for digest in self.evidence]
+        if phase is Phase.APPROVAL:
+            members["digest"] = str(release.digest)
+            members["vsa"] = str(release.vsa)
+            members["evidence"] = [str(digest) for digest in release.evidence]
         return members
 
 

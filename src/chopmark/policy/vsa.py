@@ -19,6 +19,7 @@ import msgspec
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
+from chopmark.channel import Release
 from chopmark.clock import format_time, parse_time
 from chopmark.errors import DecodeError
 from chopmark.policy.cel import Engine
@@ -130,14 +131,14 @@ def build_vsa(
     *,
     policy: Policy,
     facts: Sequence[Fact],
-    release: Candidate,
+    candidate: Candidate,
     approvals: Approvals,
     at: datetime,
 ) -> Statement:
-    """Return the statement that *decision* was made over *facts* for *release*."""
+    """Return the statement that *decision* was made over *facts* for *candidate*."""
     passed = isinstance(decision, Allowed)
     approving = decision.phase is Phase.APPROVAL
-    previous = release.previous
+    release, previous = candidate.release, candidate.previous
     return Statement(
         subjects=(Subject(f"model/{release.model}", release.manifest),),
         predicate_type=PredicateType.VSA,
@@ -159,7 +160,7 @@ def build_vsa(
             ],
             "previous": previous and {"counter": previous.counter, "release": str(previous.release)},
             "approvals": list(approvals.counted) if approving else [],
-            "release": str(release.digest) if approving and release.digest else None,
+            "release": str(release.digest) if approving else None,
         },
     )
 
@@ -206,7 +207,7 @@ def replay(
     *,
     policy: Policy,
     facts: Sequence[Fact],
-    release: Candidate,
+    candidate: Candidate,
     approvals: Approvals,
     engine: Engine | None = None,
 ) -> Replay:
@@ -214,7 +215,7 @@ def replay(
 
     Args:
         facts: at least those that the summary names; others are passed over, as they may be newer than it.
-        release: with today's ``previous``; the one of the summary is used.
+        candidate: with today's ``previous``; the one of the summary is used.
         approvals: as counted here; matters in the approval phase.
     """
     known = {fact.digest: fact for fact in facts}
@@ -225,15 +226,17 @@ def replay(
         facts=Unavailable(reason=f"{len(missing)} statements that the decision names cannot be found")
         if missing
         else [known[digest] for digest in summary.inputs],
-        release=replace(release, previous=summary.previous),
+        candidate=replace(candidate, previous=summary.previous),
         approvals=approvals,
         engine=engine,
     )
-    return Replay(decision=decision, differences=tuple(_differences(summary, decision, release, policy, approvals)))
+    return Replay(
+        decision=decision, differences=tuple(_differences(summary, decision, candidate.release, policy, approvals))
+    )
 
 
 def _differences(
-    summary: Summary, decision: Decision, release: Candidate, policy: Policy, approvals: Approvals
+    summary: Summary, decision: Decision, release: Release, policy: Policy, approvals: Approvals
 ) -> list[str]:
     found = []
     approving = summary.phase is Phase.APPROVAL
@@ -254,7 +257,7 @@ def _differences(
     return found
 
 
-def _resource(release: Candidate) -> str:
+def _resource(release: Release) -> str:
     return f"chopmark:{release.workspace}/{release.model}/{release.version}"
 
 

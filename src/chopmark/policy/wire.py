@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
+from chopmark.documents import read_document_as
 from chopmark.errors import DecodeError, UsageError
 from chopmark.policy.cel import CelEngine, Engine
-from chopmark.policy.documents import read_document_as
 from chopmark.policy.model import Phase, Policy, Rule
 
 MAX_RULES: Final = 64

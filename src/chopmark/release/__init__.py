@@ -9,7 +9,6 @@ evidence before anybody approves and over the signed envelope, and both decision
 A workspace (:class:`Workspace`) is the folder that all parts of it are found in.
 """
 
-from chopmark.policy import default_policy_file as default_policy
 from chopmark.release.approve import Approval, approve
 from chopmark.release.check import Checked, Merge, check, merge
 from chopmark.release.desired import desired, plan
@@ -36,7 +35,6 @@ from chopmark.release.status import (
     applied,
     encode_status,
     failed,
-    reconciling,
 )
 from chopmark.release.wire import (
     decode_channel,
@@ -80,7 +78,6 @@ __all__ = [
     "check",
     "decode_channel",
     "decode_model_release",
-    "default_policy",
     "desired",
     "empty_channel",
     "encode_channel",
@@ -94,7 +91,6 @@ __all__ = [
     "propose",
     "read_model",
     "read_policy",
-    "reconciling",
     "verify_range",
     "withdraw",
 ]

@@ -98,7 +98,7 @@ def read_proposal(host: GitHost, branch: str, trust: TrustPolicy) -> Proposed:
     name = models[0].removeprefix(f"{MODELS}/").removesuffix(".yaml")
     model = read_model(host, commit, name, workspace=trust.workspace)
     if model is None:
-        raise UsageError(f"{branch} removes {models[0]}", hint="take a release back: `chopmark release withdraw`")
+        raise UsageError(f"{branch} removes {models[0]}", hint="take a release back: `chopmark release rollback`")
     release = model.release
     foreign = sorted(changed - {model_path(name), envelope_path(release.digest)})
     envelope = read_envelope(host, commit, release.digest)
@@ -133,8 +133,8 @@ def examine(
     release = proposed.release
     summary = find_vsa(facts, release.vsa)
     previous = newest_release(host, proposed.base, facts=facts, trust=trust, besides=release)
-    candidate = Candidate.of(release, previous)
-    again = replay(summary, policy=proposed.policy, facts=facts, release=candidate, approvals=NOBODY)
+    candidate = Candidate(release=release, previous=previous)
+    again = replay(summary, policy=proposed.policy, facts=facts, candidate=candidate, approvals=NOBODY)
     differences = list(again.differences)
     if summary.phase is not Phase.EVIDENCE or not summary.passed:
         differences.append("it is not a decision that evidence suffices")
@@ -149,7 +149,7 @@ def examine(
         )
     check_fallbacks(host, proposed.base, release, trust)
     now = lineage(facts, release.manifest)
-    return candidate, decide(proposed.policy, Phase.EVIDENCE, facts=now, release=candidate)
+    return candidate, decide(proposed.policy, Phase.EVIDENCE, facts=now, candidate=candidate)
 
 
 def count_approvals(proposed: Proposed, trust: TrustPolicy) -> Approvals:

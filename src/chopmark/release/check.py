@@ -82,17 +82,18 @@ def check(branch: str, *, host: GitHost, gate: Gate) -> Checked:
     facts = gather(gate.source, gate.trust)
     vsa = None
     if isinstance(facts, Unavailable):
-        decision = decide(policy, Phase.APPROVAL, facts=facts, release=Candidate.of(release, None), approvals=approvals)
+        candidate = Candidate(release=release)
+        decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals)
     else:
         candidate, decision = examine(proposed, host=host, facts=facts, trust=gate.trust)
         counted, about = NOBODY, lineage(facts, release.manifest)
         if isinstance(decision, Allowed):
             counted = approvals
-            decision = decide(policy, Phase.APPROVAL, facts=about, release=candidate, approvals=approvals)
+            decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=approvals)
         if isinstance(decision, Allowed):
             check_approved(encode_envelope(proposed.envelope), gate.trust)  # no policy lowers what trust asks for
         if not isinstance(decision, Undecidable):
-            vsa = gate.record(decision, policy=policy, facts=about, release=candidate, approvals=counted)
+            vsa = gate.record(decision, policy=policy, facts=about, candidate=candidate, approvals=counted)
     return Checked(
         decision=decision,
         release=release,

@@ -58,12 +58,12 @@ class Gate:
         *,
         policy: Policy,
         facts: Sequence[Fact],
-        release: Candidate,
+        candidate: Candidate,
         approvals: Approvals = NOBODY,
     ) -> Digest:
         """Sign and log the VSA of *decision*; return its digest."""
         statement = build_vsa(
-            decision, policy=policy, facts=facts, release=release, approvals=approvals, at=self.clock.now()
+            decision, policy=policy, facts=facts, candidate=candidate, approvals=approvals, at=self.clock.now()
         )
         envelope = sign(statement, self.signers)
         self.ledger.log(envelope)

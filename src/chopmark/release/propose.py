@@ -61,13 +61,13 @@ def propose(draft: Draft, *, host: GitHost, gate: Gate, by: Committer) -> Propos
     policy = read_policy(host, base, draft.policy)
     gathered = gather(gate.source, gate.trust)
     previous = newest_release(host, base, facts=gathered, trust=gate.trust, besides=first)
-    release = _numbered(first, draft, after=previous.counter if previous else 0)
+    release = first if draft.counter is not None or previous is None else replace(first, counter=previous.counter + 1)
     check_fallbacks(host, base, release, gate.trust)
-    facts, candidate = about(gathered, release.manifest), Candidate.of(release, previous)
-    decision = decide(policy, Phase.EVIDENCE, facts=facts, release=candidate)
+    facts, candidate = about(gathered, release.manifest), Candidate(release=release, previous=previous)
+    decision = decide(policy, Phase.EVIDENCE, facts=facts, candidate=candidate)
     if isinstance(facts, Unavailable) or isinstance(decision, Undecidable):
         return Proposal(decision=decision)
-    vsa = gate.record(decision, policy=policy, facts=facts, release=candidate)
+    vsa = gate.record(decision, policy=policy, facts=facts, candidate=candidate)
     if isinstance(decision, Denied):
         return Proposal(decision=decision, vsa=vsa)
     named = with_evidence(release, vsa=vsa, evidence=tuple(fact.digest for fact in facts))
@@ -134,7 +134,3 @@ def _unnumbered(draft: Draft, workspace: str) -> Release:
         vsa=draft.manifest,
         evidence=(),
     )
-
-
-def _numbered(release: Release, draft: Draft, *, after: int) -> Release:
-    return replace(release, counter=draft.counter if draft.counter is not None else after + 1)

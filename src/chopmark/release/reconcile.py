@@ -152,7 +152,7 @@ class Operator:
             raise VerificationError(
                 f"{changes.removals[0].model} would be assigned to nobody in {self._channel}",
                 code="channel-emptied",
-                hint="devices would keep what runs; withdraw to a fallback, or hold the release",
+                hint="devices would keep what runs; withdraw to a fallback: `chopmark release rollback`",
             )
         if not changes.changes and not self._due(current, status):
             return Reconciled(commit=head, changes=(), published=None, quiet=quiet)

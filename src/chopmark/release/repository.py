@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from chopmark.artifacts import Digest
 from chopmark.channel import Release, approved, decode_release
+from chopmark.documents import MAX_DOCUMENT_BYTES
 from chopmark.errors import DecodeError, Refused, UsageError, VerificationError
-from chopmark.policy import MAX_DOCUMENT_BYTES, Policy, decode_policy
+from chopmark.policy import Policy, decode_policy
 from chopmark.release.model import ApprovedRelease, Channel, ModelRelease
 from chopmark.release.ports import GitHost
 from chopmark.release.wire import decode_channel, decode_model_release

@@ -65,20 +65,6 @@ class OperatorStatus:
         return next((condition for condition in self.conditions if condition.type is kind), None)
 
 
-def reconciling(before: OperatorStatus, revision: str, *, now: datetime) -> OperatorStatus:
-    """Return the status while *revision* is being applied."""
-    return _next(
-        before,
-        revision,
-        now=now,
-        applied=before.last_applied_revision,
-        said={
-            ConditionType.READY: (None, "Progressing", f"applying {revision[:10]}"),
-            ConditionType.RECONCILING: (True, "Progressing", f"applying {revision[:10]}"),
-        },
-    )
-
-
 def applied(before: OperatorStatus, revision: str, *, now: datetime, message: str) -> OperatorStatus:
     """Return the status once *revision* is published."""
     said: dict[ConditionType, tuple[bool | None, str, str]] = {ConditionType.READY: (True, "Applied", message)}

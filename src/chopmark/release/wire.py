@@ -14,8 +14,8 @@ from typing import Final, Literal
 from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.channel import BUCKETS, RESERVED_CHANNELS, Release, RuntimeNeed, decode_release, release_statement
+from chopmark.documents import read_document_as, write_document
 from chopmark.errors import DecodeError, UsageError
-from chopmark.policy import read_document_as, write_document
 from chopmark.release.model import Channel, ModelRelease, Ring
 from chopmark.statements import encode_statement
 

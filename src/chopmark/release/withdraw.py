@@ -12,8 +12,8 @@ from datetime import datetime
 
 from chopmark.artifacts import Digest
 from chopmark.channel import Release
+from chopmark.documents import MAX_DOCUMENT_BYTES
 from chopmark.errors import UsageError, VerificationError
-from chopmark.policy import MAX_DOCUMENT_BYTES
 from chopmark.release.model import MAIN
 from chopmark.release.ports import Committer, GitHost
 from chopmark.release.repository import head, model_path, read_approved, read_model
@@ -40,14 +40,14 @@ def withdraw(model: str, *, host: GitHost, trust: TrustPolicy, by: Committer, at
     current = read_model(host, base, model, workspace=trust.workspace)
     change = host.last_change(base, path)
     if current is None or change is None:
-        raise UsageError(f"there is no release of {model}", hint="see: `chopmark release status`")
+        raise UsageError(f"there is no release of {model}", hint="see: `chopmark release history`")
     merge, parent = change
     earlier = read_model(host, parent, model, workspace=trust.workspace) if parent else None
     if parent is None or earlier is None:
         raise UsageError(
             f"{model} {current.release.version} is the first release; there is nothing to go back to",
             code="no-fallback",
-            hint="hold or revoke it: `chopmark release hold`",
+            hint="revoke it: `chopmark release revoke`",
         )
     release = read_approved(host, base, current.release.digest, trust).release
     fallback = _check_fallback(host, base, release, earlier.release.digest, trust)

@@ -72,6 +72,46 @@ class Workspace:
         return self.state / "blobs"
 
     @property
+    def ledger_db(self) -> Path:
+        return self.state / "ledger.db"
+
+    @property
+    def head_db(self) -> Path:
+        """The newest promise of the ledger; never restored together with :attr:`ledger_db`."""
+        return self.state / "head.db"
+
+    @property
+    def ledger_files(self) -> Path:
+        """The ledger as static files, written after each publication."""
+        return self.state / "ledger"
+
+    @property
+    def fleet_db(self) -> Path:
+        return self.state / "fleet.db"
+
+    @property
+    def token_file(self) -> Path:
+        """What the service asks of devices that enrol, mode 0600."""
+        return self.state / "enrolment-token"
+
+    @property
+    def security(self) -> Path:
+        """The folder of the security host."""
+        return self.state / "security"
+
+    @property
+    def operator_status(self) -> Path:
+        return self.state / "operator.json"
+
+    @property
+    def targets(self) -> Path:
+        """targets.json, as the root owners signed it."""
+        return self.repository / "trust" / "targets.json"
+
+    def witness_db(self, name: str) -> Path:
+        return self.state / name / "witness.db"
+
+    @property
     def packages(self) -> Path:
         return self.folder / "packages"
 
@@ -111,7 +151,9 @@ def open_workspace(start: Path) -> Workspace:
         if (folder / CONFIG).is_file():
             return _read(folder)
     raise UsageError(
-        f"{start}: is not in a workspace", hint="cd into one, name it with --workspace, or make one: chopmark init DIR"
+        f"{start}: is not in a workspace",
+        code="no-workspace",
+        hint="cd into one, name it with --workspace, or make one: chopmark init DIR",
     )
 
 

@@ -20,7 +20,7 @@ from chopmark.statements.model import (
     short_type,
 )
 from chopmark.statements.oms import OMS_FILE, build_oms, verify_oms
-from chopmark.statements.verify import verify, verify_any
+from chopmark.statements.verify import verified, verify, verify_any
 from chopmark.statements.wire import (
     decode_envelope,
     decode_leaf,
@@ -52,6 +52,7 @@ __all__ = [
     "short_type",
     "sign",
     "statement_leaf",
+    "verified",
     "verify",
     "verify_any",
     "verify_oms",

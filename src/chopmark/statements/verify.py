@@ -7,6 +7,8 @@ sign this predicate about this subject. Whether the statement is *sufficient* fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from chopmark.errors import VerificationError
 from chopmark.keys import count_owners
 from chopmark.statements.model import _MADE_BY_VERIFY, Envelope, VerifiedStatement, short_type
@@ -42,6 +44,22 @@ def verify(envelope: Envelope, trust: TrustPolicy, role: str) -> VerifiedStateme
     return VerifiedStatement(
         statement=statement, role=role, owners=count.counted, envelope=envelope, proof=_MADE_BY_VERIFY
     )
+
+
+def verified(
+    entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy, *, kind: str, role: str
+) -> Iterator[tuple[int, VerifiedStatement]]:
+    """Yield the statements of one kind that *role* made, with their ledger index; what does not verify is passed over.
+
+    Args:
+        kind: predicate type.
+    """
+    for index, envelope in entries:
+        try:
+            if decode_statement(envelope.payload).predicate_type == kind:  # cheap, and believed in nothing
+                yield index, verify(envelope, trust, role)
+        except VerificationError:
+            continue
 
 
 def verify_any(envelope: Envelope, trust: TrustPolicy) -> VerifiedStatement:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Telemetry: what a device says about itself, and what the service answers. One wire format for both ends.
 
+    EnrolmentRequest --encode_enrolment--> bytes --decode_enrolment--> EnrolmentRequest; back the same way: Enrolled
     Report --sign_report--> bytes --decode_signed_report--> SignedReport --verify_report--> Report
     Answer --build_answer--> Envelope --verify_answer--> Answer
 
@@ -11,12 +12,15 @@ chain, its challenge, its time) is the fleet's question, not this package's. Saf
 
 from chopmark.telemetry.build import build_answer, sign_report
 from chopmark.telemetry.model import (
+    MAX_ENROLMENT_BYTES,
     MAX_EVIDENCE,
     MAX_EVIDENCE_CHARS,
     MAX_MESSAGE_CHARS,
     MAX_REPORT_BYTES,
     VERIFIED,
     Answer,
+    Enrolled,
+    EnrolmentRequest,
     Purpose,
     Report,
     Result,
@@ -24,23 +28,39 @@ from chopmark.telemetry.model import (
     SignedReport,
 )
 from chopmark.telemetry.verify import verify_answer, verify_report
-from chopmark.telemetry.wire import decode_report, decode_signed_report, encode_report, encode_signed_report
+from chopmark.telemetry.wire import (
+    decode_enrolled,
+    decode_enrolment,
+    decode_report,
+    decode_signed_report,
+    encode_enrolled,
+    encode_enrolment,
+    encode_report,
+    encode_signed_report,
+)
 
 __all__ = [
+    "MAX_ENROLMENT_BYTES",
     "MAX_EVIDENCE",
     "MAX_EVIDENCE_CHARS",
     "MAX_MESSAGE_CHARS",
     "MAX_REPORT_BYTES",
     "VERIFIED",
     "Answer",
+    "Enrolled",
+    "EnrolmentRequest",
     "Purpose",
     "Report",
     "Result",
     "SeenLog",
     "SignedReport",
     "build_answer",
+    "decode_enrolled",
+    "decode_enrolment",
     "decode_report",
     "decode_signed_report",
+    "encode_enrolled",
+    "encode_enrolment",
     "encode_report",
     "encode_signed_report",
     "sign_report",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports and answers as types. Invariants that every reader may rely on are checked here, whoever makes the value."""
+"""Enrolments, reports and answers as types. Invariants that every reader may rely on are checked here, whoever makes the value."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from chopmark.errors import DecodeError, UsageError
 
 MAX_REPORT_BYTES: Final = 16 * 1024
 """The longest signed report, as sent."""
+MAX_ENROLMENT_BYTES: Final = 16 * 1024
+"""The longest request of a new device, and the longest answer to it."""
 MAX_MESSAGE_CHARS: Final = 500
 MAX_EVIDENCE: Final = 16
 MAX_EVIDENCE_CHARS: Final = 256
@@ -30,6 +32,29 @@ SIGNATURE_DOMAIN: Final = b"chopmark-report-v1\0"
 
 _VERDICT = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRequest:
+    """What a new device sends. None of it is believed, and the key is not even read, before the token was compared.
+
+    Attributes:
+        token: what the service asks of new devices; a secret.
+        spki: the device's public key, DER.
+        name: what people call it; the service makes an id of it.
+    """
+
+    token: str = field(repr=False)
+    spki: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """What a new device gets: its id, and the challenge for its first report."""
+
+    device: str
+    nonce: str
 
 
 class Purpose(StrEnum):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes <-> reports and answers, strictly: RFC 8785, unknown members refused, 16 KiB at most."""
+"""Bytes <-> enrolments, reports and answers, strictly: RFC 8785, unknown members refused, 16 KiB at most."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from chopmark.clock import format_time, parse_time
 from chopmark.errors import DecodeError
 from chopmark.statements import Statement
 from chopmark.telemetry.model import (
+    MAX_ENROLMENT_BYTES,
     MAX_EVIDENCE_CHARS,
     MAX_REPORT_BYTES,
     MAX_TIER,
     Answer,
+    Enrolled,
+    EnrolmentRequest,
     Purpose,
     Report,
     Result,
@@ -23,6 +26,17 @@ from chopmark.telemetry.model import (
 )
 
 SUBJECT_PREFIX: Final = "device/"
+
+
+class _EnrolmentRequest(canonical.Strict, frozen=True, kw_only=True):
+    token: str
+    public: str
+    name: str
+
+
+class _Enrolled(canonical.Strict, frozen=True, kw_only=True):
+    device: str
+    nonce: str
 
 
 class _Log(canonical.Strict, frozen=True, kw_only=True):
@@ -69,6 +83,39 @@ class _Answer(canonical.Strict, frozen=True, kw_only=True):
     tier: int
     result: Result
     reason: str
+
+
+def encode_enrolment(request: EnrolmentRequest) -> bytes:
+    """Return the bytes that a new device sends."""
+    return canonical.encode(
+        {"token": request.token, "public": canonical.encode_base64(request.spki), "name": request.name}
+    )
+
+
+def decode_enrolment(data: bytes) -> EnrolmentRequest:
+    """Read the request of a new device.
+
+    Raises:
+        DecodeError: not such a request.
+    """
+    wire = canonical.decode_as(data, _EnrolmentRequest, what="enrolment", max_bytes=MAX_ENROLMENT_BYTES)
+    spki = canonical.decode_base64(wire.public, what="public key")
+    return EnrolmentRequest(token=wire.token, spki=spki, name=wire.name)
+
+
+def encode_enrolled(enrolled: Enrolled) -> bytes:
+    """Return the bytes that a new device is answered."""
+    return canonical.encode({"device": enrolled.device, "nonce": enrolled.nonce})
+
+
+def decode_enrolled(data: bytes) -> Enrolled:
+    """Read the answer to a new device.
+
+    Raises:
+        DecodeError: not such an answer.
+    """
+    wire = canonical.decode_as(data, _Enrolled, what="enrolment answer", max_bytes=MAX_ENROLMENT_BYTES)
+    return Enrolled(device=wire.device, nonce=wire.nonce)
 
 
 def encode_report(report: Report) -> bytes:

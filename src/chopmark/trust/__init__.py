@@ -8,6 +8,7 @@ Each device, operator, approver and monitor pins root outside the repository it 
 
 from chopmark.trust.model import Limits, LogKeys, Role, TrustPolicy
 from chopmark.trust.root import (
+    EXTENSION,
     MAX_ROOT_BYTES,
     TrustedRoot,
     TrustFile,
@@ -23,6 +24,7 @@ from chopmark.trust.root import (
 from chopmark.trust.wire import MAX_TRUST_BYTES, decode_trust, encode_trust
 
 __all__ = [
+    "EXTENSION",
     "MAX_ROOT_BYTES",
     "MAX_TRUST_BYTES",
     "Limits",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from chopmark import canonical
-from chopmark.errors import DecodeError, UsageError
+from chopmark.errors import DecodeError
 from chopmark.keys import Algorithm, Owner, PublicKey
 from chopmark.trust.model import Limits, LogKeys, Role, TrustPolicy
 
@@ -102,15 +102,14 @@ def decode_trust(data: bytes) -> TrustPolicy:
             not its key's, a key of two owners.
     """
     wire = canonical.decode_as(data, _Trust, what="trust.json", max_bytes=MAX_TRUST_BYTES)
-    try:
-        canonical.check_name(wire.workspace, what="workspace")
-        owners = {name: _owner(name, keys) for name, keys in wire.owners.items()}
-        roles = {name: _role(name, role, owners) for name, role in wire.roles.items()}
-    except UsageError as error:
-        raise DecodeError(f"trust.json: {error.message}") from error
+    canonical.decode_name(wire.workspace, what="trust.json: workspace")
+    owners = {name: _owner(name, keys) for name, keys in wire.owners.items()}
+    roles = {name: _role(name, role, owners) for name, role in wire.roles.items()}
     keyids = [key.keyid for owner in owners.values() for key in owner.keys]
     if len(keyids) != len(set(keyids)):
         raise DecodeError("trust.json: one key stands twice; a key has one owner")
+    if wire.evidence.roots or wire.evidence.reference_values:
+        raise DecodeError("trust.json: evidence roots and reference values are not known here yet")
     ages = wire.limits.max_status_age_s
     if wire.v != 1 or wire.version < 1:
         raise DecodeError("trust.json: unknown version")
@@ -118,6 +117,9 @@ def decode_trust(data: bytes) -> TrustPolicy:
         raise DecodeError("trust.json: max_status_age_s is above zero and at most ten years")
     if not 0 <= wire.limits.clock_tolerance_s <= MAX_LIMIT_S:
         raise DecodeError("trust.json: clock_tolerance_s is below zero or beyond ten years")
+    origins = [log.origin for log in wire.logs]
+    if len(set(origins)) != len(origins) or any(origin.startswith("x-") for origin in origins):
+        raise DecodeError("trust.json: a log stands twice, or has a name that no reader keeps")
     if any(log.state not in {"active", "frozen"} or not log.require for log in wire.logs):
         raise DecodeError("trust.json: a log needs required keys, and is active or frozen")
     return TrustPolicy(
@@ -132,7 +134,7 @@ def decode_trust(data: bytes) -> TrustPolicy:
 
 
 def _owner(name: str, keys: list[_Key]) -> Owner:
-    canonical.check_name(name, what="owner")
+    canonical.decode_name(name, what="trust.json: owner")
     found = []
     for key in keys:
         public = PublicKey.from_spki(canonical.decode_base64(key.public, what=f"trust.json: key of {name}"))
@@ -143,7 +145,7 @@ def _owner(name: str, keys: list[_Key]) -> Owner:
 
 
 def _role(name: str, role: _Role, owners: dict[str, Owner]) -> Role:
-    canonical.check_name(name, what="role")
+    canonical.decode_name(name, what="trust.json: role")
     unknown = [owner for owner in role.owners if owner not in owners]
     if unknown or len(set(role.owners)) != len(role.owners):
         raise DecodeError(f"trust.json: role {name} names an unknown owner, or one twice")

@@ -81,10 +81,9 @@ def _fetch(argv: Sequence[str | Path], what: str, **options: object) -> None:
 
 
 def run(*argv: str | Path, **options: object) -> Verdict:
-    """Run a client; anything but "verified" and "refused" is an error of this test."""
+    """Run a client; anything but a verdict, with words on stdout where it is a no, is an error of this test."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=ENV, **options)
-    assert done.returncode in {0, 1}, done.stderr
-    assert "Traceback" not in done.stderr or "verifying" in done.stderr, done.stderr
+    assert done.returncode == 0 or (done.returncode == 1 and done.stdout), done.stderr
     return Verdict(verified=done.returncode == 0, words=done.stdout)
 
 

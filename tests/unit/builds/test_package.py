@@ -168,7 +168,8 @@ def test_labels_that_do_not_fit(files: dict[str, Path], tmp_path: Path) -> None:
 
 
 class Broken(Session):
-    width = 64
+    def width(self, open_size=1):
+        return 64
 
     def _run(self, rows):
         return [[math.nan, 1.0] for _ in rows]

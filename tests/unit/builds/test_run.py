@@ -19,7 +19,8 @@ from chopmark.builds import (
 )
 from chopmark.errors import ChopmarkError, DecodeError, UndecidedError, UsageError, VerificationError
 from chopmark.statements import PredicateType, decode_statement, encode_statement
-from unit.builds.workbench import NOW, RUNNER, WORKSHOP, Bench
+from simulators import NOW
+from unit.builds.workbench import RUNNER, WORKSHOP, Bench
 
 
 class NoIsolation(Runner):

@@ -6,15 +6,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 from chopmark.adapters.processes.runner import ProcessRunner
 from chopmark.adapters.processes.source import GitSource
 from chopmark.builds import Builder, BuildRequest, Built, Input, Workshop, digest_of, train
-from chopmark.clock import PowerOn
-
-NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
+from simulators import StandingClock
 
 TRAIN = """\
 import json, os, sys
@@ -27,17 +24,9 @@ print("learned from", sorted(p.name for p in Path("data").iterdir()), params)
 """
 
 
-class FixedClock:
-    def now(self) -> datetime:
-        return NOW
-
-    def power_on(self) -> PowerOn:
-        return PowerOn(boot_id="test", seconds=1)
-
-
 WORKSHOP = Workshop(
     builder=Builder(id="https://acme.example/builder", version={"chopmark": "0.1.0"}),
-    clock=FixedClock(),
+    clock=StandingClock(),
     new_id=lambda: "run-1",
     path=f"{Path(sys.executable).parent}:/usr/bin:/bin",
 )

@@ -32,17 +32,17 @@ class Watched(MemoryChannel):
         super().__init__()
         self.files, self.order = files, []
 
-    def put_new(self, path, data):
+    def _put_new(self, path, data):
         self.order.append(path)
-        return super().put_new(path, data)
+        return super()._put_new(path, data)
 
-    def replace(self, path, data):
+    def _replace(self, path, data):
         self.order.append(path)
-        super().replace(path, data)
+        super()._replace(path, data)
 
-    def swap(self, path, old, new):
+    def _swap(self, path, old, new):
         self.order.append(path)
-        return super().swap(path, old, new)
+        return super()._swap(path, old, new)
 
 
 def test_the_tutorial_of_the_simulators():

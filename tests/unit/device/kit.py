@@ -7,40 +7,29 @@
     world.refresh(device)
     with open_model(device, "digits") as model: ...
 
-What misbehaves is said where it does: ``world.channel.files`` is what the server serves, ``world.log`` can fork, and
-``world.clock`` is the device's own clock, which its holder may set.
+What misbehaves is said where it does: ``world.channel`` is a :class:`SimChannel`, which can lie, be away and fork its
+ledger, and ``world.clock`` is the device's own clock, which its holder may set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from chopmark import canonical
 from chopmark.adapters.counters.software import NoCounter
 from chopmark.adapters.kms import file as kms
 from chopmark.adapters.memory.memfd import MemfdMemory
 from chopmark.adapters.runtimes.tiny import TinyRuntime
-from chopmark.artifacts import Digest, Manifest, hash_bytes, selftest
-from chopmark.channel import (
-    Assignment,
-    Fetcher,
-    MissingError,
-    Release,
-    RuntimeNeed,
-    Status,
-    StatusEntry,
-    release_statement,
-)
-from chopmark.channel.publish import Lifetimes, Publisher, Shipment, publish_root
-from chopmark.channel.status import build_status
-from chopmark.clock import PowerOn
+from chopmark.artifacts import Digest, selftest
+from chopmark.channel import BUCKETS, Assignment, RuntimeNeed
+from chopmark.channel.publish import Lifetimes, publish_root
 from chopmark.device import (
     Counter,
     Device,
-    Enrolled,
     Enrolment,
     FleetClient,
     Loaded,
@@ -51,11 +40,12 @@ from chopmark.device import (
     open_model,
     refresh,
 )
-from chopmark.errors import DecodeError, UndecidedError
 from chopmark.keys import Algorithm, PublicKey, Signer
-from chopmark.statements import encode_envelope, sign
+from chopmark.statements import encode_envelope
 from chopmark.telemetry import (
     Answer,
+    Enrolled,
+    EnrolmentRequest,
     Report,
     Result,
     build_answer,
@@ -64,53 +54,12 @@ from chopmark.telemetry import (
     verify_report,
 )
 from chopmark.trust import pinned_root
-from simulators.log import SimLog
-from simulators.store import MemoryChannel
-from simulators.trust import NOW, SimTrust
+from simulators import NOW, HeldClock, SimChannel, SimTrust
 
 MODEL = "digits"
 CHANNEL = "production"
-ZERO = Digest.of(b"")
-
-
-@dataclass
-class HeldClock:
-    """A device's clocks: the one its holder may set, and the time it was on, which nobody sets."""
-
-    moment: datetime = NOW
-    boot_id: str = "boot-1"
-    on_s: int = 100
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def power_on(self) -> PowerOn:
-        return PowerOn(boot_id=self.boot_id, seconds=self.on_s)
-
-    def pass_time(self, **by: float) -> None:
-        """Let real time pass: both clocks move."""
-        self.moment += timedelta(**by)
-        self.on_s += int(timedelta(**by).total_seconds())
-
-
-class SimFetcher(Fetcher):
-    """Serves a channel from memory; counts what is asked, and can be cut off."""
-
-    def __init__(self, channel: MemoryChannel) -> None:
-        self.channel = channel
-        self.cut = False
-        self.asked: list[str] = []
-
-    def _fetch(self, path: str, max_bytes: int) -> bytes:
-        self.asked.append(path)
-        if self.cut:
-            raise UndecidedError("cut off", code="unreachable")
-        data = self.channel.get(path)
-        if data is None:
-            raise MissingError(path)
-        if len(data) > max_bytes:
-            raise DecodeError(f"{path}: too long")
-        return data
+TINY = RuntimeNeed(name="tiny", range=">=1,<2", libraries={})
+LIFETIMES = Lifetimes(timestamp=timedelta(days=60), snapshot=timedelta(days=90), channel=timedelta(days=90))
 
 
 @dataclass
@@ -124,9 +73,10 @@ class SimFleet(FleetClient):
     forged: bool = False
     snapshot: int = 0
 
-    def _enroll(self, token: str, key: PublicKey, name: str) -> Enrolled:
-        self.keys[f"{name}-1"] = key
-        return Enrolled(device=f"{name}-1", nonce="c0")
+    def _enroll(self, request: EnrolmentRequest) -> Enrolled:
+        device = f"{request.name}-1"
+        self.keys[device] = PublicKey.from_spki(request.spki)
+        return Enrolled(device=device, nonce="c0")
 
     def _report(self, data: bytes) -> bytes:
         if self.cut:
@@ -165,101 +115,49 @@ def package(version: str, *, weights: Sequence[Sequence[int]] = ((1, 0), (0, 1))
 class World:
     """See the module."""
 
-    def __init__(self, folder: Path, **trust: object) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.log = SimLog()
-        self.trust = SimTrust(log=self.log, **trust)  # type: ignore[arg-type]
-        self.channel = MemoryChannel()
-        self.fetcher = SimFetcher(self.channel)
+        self.channel = SimChannel(name=CHANNEL, runtime=TINY, lifetimes=LIFETIMES)
+        self.trust = self.channel.trust
         self.fleet = SimFleet(self.trust)
         self.clock = HeldClock()
-        self.issued = NOW
-        self.status = Status(version=0, issued=NOW, revoked=(), min_epoch={}, holds=())
-        self.targets = self.trust.targets
-        self.releases: dict[Digest, Shipment] = {}
-        publish_root(self.channel, self.trust.root, self.trust.trust)
+        self.assignments: tuple[Assignment, ...] = ()
 
-    def release(
-        self,
-        version: str,
-        *,
-        files: dict[str, bytes] | None = None,
-        approvers: tuple[str, ...] = ("owner-a", "owner-b"),
-        alter: Callable[[Release], Release] = lambda release: release,
-        **changes: object,
-    ) -> Digest:
-        """Build and approve a release; return its hash. Nothing is published yet."""
+    def release(self, version: str, *, files: dict[str, bytes] | None = None, **changes: Any) -> Digest:
+        """Build and approve a release; return its hash. Nothing is published yet.
+
+        Args:
+            changes: as :meth:`SimChannel.approve`; the counter is the version's number.
+        """
         files = package(version) if files is None else files
-        manifest = Manifest(files=tuple(hash_bytes(name, files[name]) for name in sorted(files)))
-        first = Release(
-            digest=ZERO,
-            workspace="acme",
-            model=MODEL,
-            version=version,
-            channels=(CHANNEL,),
-            counter=int(version),
-            epoch=1,
-            manifest=manifest.digest,
-            manifest_length=len(manifest.encode()),
-            fallbacks=(),
-            runtime=RuntimeNeed(name="tiny", range=">=1,<2", libraries={}),
-            abi="any",
-            min_app="0",
-            min_tier=1,
-            check_class="normal",
-            self_test=Digest.of(files.get("self-test.json", b"")),
-            vsa=ZERO,
-            evidence=(),
-        )
-        made = alter(replace(first, **changes))  # type: ignore[arg-type]
-        envelope = sign(release_statement(made), self.trust.keys(*approvers))
-        self.releases[envelope.digest] = Shipment(
-            release=envelope.digest, envelope=encode_envelope(envelope), manifest=manifest, files=files
-        )
-        return envelope.digest
+        return self.channel.approve(files=files, version=version, **{"counter": int(version)} | changes).digest
 
-    def publish(self, release: Digest | str, **changes: object) -> Digest:
+    def publish(self, release: Digest | str, **changes: Any) -> Digest:
         """Publish *release* (a hash, or a version to make) for everybody, under the newest status."""
         digest = self.release(release, **changes) if isinstance(release, str) else release
-        self.assign((Assignment(model=MODEL, runtime="tiny", first=0, end=10_000, release=digest),))
+        self.assign(digest)
         return digest
 
-    def assign(self, assignments: tuple[Assignment, ...]) -> None:
-        self.assignments = assignments
-        self.republish()
+    def assign(self, release: Digest, *, model: str = MODEL) -> None:
+        """Publish that all devices run *release* as *model*."""
+        self.assignments = (Assignment(model=model, runtime=TINY.name, first=0, end=BUCKETS, release=release),)
+        self.channel.publish(*self.assignments)
 
     def republish(self) -> None:
-        """Publish again what stands, with the status issued anew at the device's time."""
-        self.status = replace(self.status, version=self.status.version + 1, issued=self.issued)
-        limits = self.trust.policy.limits
-        publisher = Publisher(
-            store=self.channel,
-            root=self.trust.root,
-            channel=CHANNEL,
-            signers=self.trust.keys("operator"),
-            prove=self.log.prove,
-            lifetimes=Lifetimes(timestamp=timedelta(days=60), snapshot=timedelta(days=90), channel=timedelta(days=90)),
-        )
-        publisher.publish(
-            assignments=self.assignments,
-            shipments=[self.releases[release] for release in dict.fromkeys(a.release for a in self.assignments)],
-            targets=self.targets,
-            status=build_status(
-                self.status, max_age_s=limits.largest_status_age_s, signers=self.trust.keys("status-host")
-            ),
-            now=self.issued,
-        )
+        """Publish again what stands, with the status issued anew."""
+        self.channel.issue()
+        self.channel.publish(*self.assignments)
 
-    def revoke(self, release: Digest, reason: str = "backdoor") -> None:
-        entry = StatusEntry(kind="release", digest=release, reason=reason, since=self.issued)
-        self.status = replace(self.status, revoked=(*self.status.revoked, entry))
-        self.republish()
+    def revoke(self, release: Digest) -> None:
+        """Revoke *release*, and publish that."""
+        self.channel.revoke(release)
+        self.channel.publish(*self.assignments)
 
     def adopt_root(self, data: bytes, trust: bytes) -> None:
         """Publish a new root and make it the workspace's."""
         self.trust.root = pinned_root(data, Digest.of(data))
         self.trust.trust = trust
-        publish_root(self.channel, self.trust.root, trust)
+        publish_root(self.channel.store, self.trust.root, trust)
 
     def enroll(self, name: str = "phone", *, counter: Counter | None = None) -> Device:
         """Enrol a device in a new folder."""
@@ -297,7 +195,7 @@ class World:
 
     def refresh(self, device: Device) -> Refreshed:
         """Refresh, and expect that every model ends verified."""
-        done = refresh(device, self.fetcher)
+        done = refresh(device, self.channel)
         assert isinstance(done, Refreshed), done
         for outcome in done.models.values():
             assert outcome.error is None, outcome.error
@@ -306,7 +204,7 @@ class World:
 
     def refused(self, device: Device) -> Refusal:
         """Refresh, and expect a refusal: of the channel, or of the one model."""
-        done = refresh(device, self.fetcher)
+        done = refresh(device, self.channel)
         if isinstance(done, Refusal):
             return done
         verdict = done.models[MODEL].verdict

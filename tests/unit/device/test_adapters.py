@@ -17,8 +17,8 @@ from chopmark.adapters.http.fleet import HttpFleet
 from chopmark.adapters.memory.memfd import MemfdMemory
 from chopmark.device import Folder
 from chopmark.errors import UndecidedError, UsageError
-from chopmark.keys import Algorithm
-from unit.device.kit import World, kms, runs
+from chopmark.telemetry import EnrolmentRequest
+from unit.device.kit import World, runs
 
 
 @pytest.fixture
@@ -127,4 +127,4 @@ def test_a_service_needs_an_address():
     with pytest.raises(UndecidedError):
         HttpFleet("http://127.0.0.1:1").report(b"{}")
     with pytest.raises(UndecidedError):
-        HttpFleet("http://127.0.0.1:1").enroll(token="t", key=kms.generate(Algorithm.ED25519).public, name="n")
+        HttpFleet("http://127.0.0.1:1").enroll(EnrolmentRequest(token="t", spki=b"", name="n"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,8 +15,11 @@ import pytest
 import chopmark
 from chopmark.apps.agent import main as agent
 from chopmark.apps.agent.loop import Turn, loop, turn
+from chopmark.apps.cli import main as cli
+from chopmark.clock import SystemClock
 from chopmark.device import Refusal, Slot, next_delay
-from chopmark.errors import Refused, Retry, UndecidedError
+from chopmark.errors import Refused, Retry, UndecidedError, VerificationError
+from chopmark.telemetry import decode_enrolment, encode_enrolled
 from unit.device.kit import CHANNEL, MODEL, World, runs
 
 
@@ -27,7 +31,7 @@ def world(tmp_path):
 def test_a_turn_installs_and_delivers(world):
     world.publish("1")
     device = world.enroll()
-    found = turn(device, world.fetcher, world.fleet)
+    found = turn(device, world.channel, world.fleet)
     assert (found.checks, found.refusals, found.undecided, found.retry) == ({}, (), (), None)
     assert found.delivery is not None
     assert found.delivery.sent == 1
@@ -36,14 +40,14 @@ def test_a_turn_installs_and_delivers(world):
 
 def test_tampering_is_delivered_before_the_channel_is_asked_and_then_healed(world):
     device = world.installed()
-    turn(device, world.fetcher, world.fleet)
+    turn(device, world.channel, world.fleet)
     (device.folder.slot(MODEL, Slot.A) / "files" / "labels.json").write_bytes(b"[]")
-    world.fetcher.cut = True
-    found = turn(device, world.fetcher, world.fleet)
+    world.channel.down = True
+    found = turn(device, world.channel, world.fleet)
     assert [refusal.code for refusal in found.refusals] == ["package-altered"]
     assert (world.fleet.reports[-1].verdict, found.retry) == ("package-altered", Retry.WAIT)
-    world.fetcher.cut = False
-    turn(device, world.fetcher, world.fleet)
+    world.channel.down = False
+    turn(device, world.channel, world.fleet)
     assert world.fleet.reports[-1].verdict == "verified"
     assert runs(device) == "1"
 
@@ -52,32 +56,32 @@ def test_a_service_that_is_away_stops_nothing(world):
     world.publish("1")
     device = world.enroll()
     world.fleet.cut = True
-    found = turn(device, world.fetcher, world.fleet)
+    found = turn(device, world.channel, world.fleet)
     assert [error.code for error in found.undecided] == ["unreachable"]
     assert runs(device) == "1"
-    assert turn(device, world.fetcher, None).retry is None
+    assert turn(device, world.channel, None).retry is None
 
 
 def test_a_refused_channel_is_a_refusal_of_the_turn(world):
     device = world.installed()
-    world.channel.files["metadata/timestamp.json"] = b"{}"
-    found = turn(device, world.fetcher, world.fleet)
+    world.channel.store.files["metadata/timestamp.json"] = b"{}"
+    found = turn(device, world.channel, world.fleet)
     assert isinstance(found.refreshed, Refusal)
     assert ([refusal.code for refusal in found.refusals], found.retry) == (["channel-untrusted"], Retry.STALL)
 
 
 def test_the_loop_backs_off_and_stops(world):
     device = world.installed()
-    world.fetcher.cut = True
+    world.channel.down = True
     delays: list[float] = []
     turns: list[Turn] = []
 
     def wait(seconds: float) -> bool:
         delays.append(seconds)
-        world.fetcher.cut = len(delays) < 3
+        world.channel.down = len(delays) < 3
         return len(delays) == 5
 
-    loop(device, world.fetcher, world.fleet, wait=wait, jitter=lambda: 0.5, tell=turns.append)
+    loop(device, world.channel, world.fleet, wait=wait, jitter=lambda: 0.5, tell=turns.append)
     assert delays == [5, 10, 20, 300, 300]
     assert len(turns) == 5
 
@@ -96,7 +100,7 @@ def server(world: World) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            data = world.channel.get(self.path.removeprefix("/channel/"))
+            data = world.channel.store.get(self.path.removeprefix("/channel/"))
             self.answer(404 if data is None else 200, data or b"")
 
         def do_POST(self) -> None:
@@ -104,14 +108,7 @@ def server(world: World) -> Iterator[str]:
             if self.path == "/v1/reports":
                 self.answer(200, world.fleet.report(body))
             elif b'"token":"good"' in body:
-                from chopmark import canonical
-                from chopmark.keys import PublicKey
-
-                wire = canonical.decode(body, what="enrolment", max_bytes=10_000)
-                assert isinstance(wire, dict)
-                spki = canonical.decode_base64(str(wire["public"]), what="key")
-                made = world.fleet.enroll(token="good", key=PublicKey.from_spki(spki), name=str(wire["name"]))
-                self.answer(201, canonical.encode({"device": made.device, "nonce": made.nonce}))
+                self.answer(201, encode_enrolled(world.fleet.enroll(decode_enrolment(body))))
             else:
                 self.answer(403, b'{"code":"token-refused","message":"no","hint":"ask"}')
 
@@ -132,23 +129,28 @@ def server(world: World) -> Iterator[str]:
         thread.join()
 
 
-def test_the_commands_over_http(world, server, tmp_path, capsys):
-    from datetime import UTC, datetime
+def command(*argv: object) -> int:
+    return cli.run(["device", *map(str, argv)])
 
-    world.issued = world.clock.moment = datetime.now(UTC).replace(microsecond=0)
+
+def test_the_commands_over_http(world, server, tmp_path, capsys):
+    world.channel.now = world.clock.moment = SystemClock().now()
+    world.channel.issue()
     world.publish("1")
-    folder = str(tmp_path / "device")
-    wish = ["--name", "phone", "--channel-url", f"{server}/channel", "--pin", str(world.trust.pin), "--model", MODEL]
-    wish += ["--channel", CHANNEL, "--fleet-url", server, "--runtime", "tiny", "--folder", folder]
-    assert agent.main(["enroll", *wish, "--token", "bad"]) == 1
-    assert "token-refused: no" in capsys.readouterr().err
-    assert agent.main(["enroll", *wish, "--token", "good"]) == 0
-    assert agent.main(["load", "--folder", folder, MODEL]) == 3
-    assert agent.main(["run", "--folder", folder, "--once"]) == 0
+    folder = tmp_path / "device"
+    wish = {"name": "phone", "channel_url": f"{server}/channel", "pin": str(world.trust.pin), "models": [MODEL]}
+    wish |= {"channel": CHANNEL, "fleet_url": server, "runtime": "tiny"}
+    with pytest.raises(VerificationError, match="no") as refused:
+        agent.enroll(folder, **wish, token="bad")
+    assert (refused.value.code, refused.value.hint) == ("token-refused", "ask")
+    agent.enroll(folder, **wish, token="good")
+    assert command("load", folder, MODEL) == 3
+    assert command("run", folder, "--once") == 0
     assert "digits: installed: version 1 in slot A" in capsys.readouterr().err
-    assert agent.main(["verify", "--folder", folder]) == 0
-    assert agent.main(["load", "--folder", folder, MODEL]) == 0
-    assert '"verdict":"verified"' in capsys.readouterr().out
+    assert command("verify", folder) == 0
+    assert "digits v1 in slot A: verified" in capsys.readouterr().out
+    assert command("load", folder, MODEL) == 0
+    assert "digits v1 loaded from sealed memory" in capsys.readouterr().out
     assert [report.verdict for report in world.fleet.reports] == ["verified"]
 
     with chopmark.load(MODEL, device=folder) as model:
@@ -157,10 +159,13 @@ def test_the_commands_over_http(world, server, tmp_path, capsys):
     with pytest.raises(Refused) as caught:
         chopmark.load(MODEL, device=folder)
     assert (caught.value.code, caught.value.step) == ("package-altered", 14)
-    assert agent.main(["verify", "--folder", folder]) == 1
-    assert agent.main(["load", "--folder", folder, MODEL]) == 1
-    assert agent.main(["run", "--folder", folder, "--once"]) == 1  # it says what it healed
-    assert agent.main(["run", "--folder", folder, "--once"]) == 0
+    assert command("verify", folder, "--json") == 1
+    (verdict,) = json.loads(capsys.readouterr().out)["models"]
+    assert (verdict["verdict"], verdict["step"]) == ("package-altered", 14)
+    assert command("load", folder, MODEL) == 1
+    assert "error package-altered: " in capsys.readouterr().err
+    assert command("run", folder, "--once") == 1  # it says what it healed
+    assert command("run", folder, "--once") == 0
 
 
 def test_the_library_asks_which_device(monkeypatch, tmp_path):

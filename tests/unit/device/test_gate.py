@@ -147,7 +147,7 @@ def test_a_refusal_is_reported_once_and_again_after_it_came_back(world):
 
 def test_a_device_that_cannot_report_still_refuses_and_still_loads(world):
     device = world.installed()
-    world.revoke(next(iter(world.releases)))
+    world.revoke(next(iter(world.channel.shipments)))
     device.folder.queue.chmod(0o500)
     if os.geteuid() == 0:  # root writes anyway: take the folder away
         device.folder.queue.rename(device.folder.queue.with_name("gone"))

@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 
 from chopmark.artifacts import Digest
-from chopmark.channel import Assignment
 from chopmark.device import Slot, deliver, refresh
 from chopmark.device import journal as journal_module
 from chopmark.errors import UndecidedError
@@ -117,10 +116,10 @@ def test_the_queue_is_bounded_and_keeps_room_for_refusals(world, monkeypatch):
 
 def test_a_channel_that_fails_is_reported_once_until_it_works_again(world):
     device = world.installed()
-    good = world.channel.files["metadata/timestamp.json"]
+    good = world.channel.store.files["metadata/timestamp.json"]
     for content in (b"{}", b"{}", good, good, b"{}"):
-        world.channel.files["metadata/timestamp.json"] = content
-        refresh(device, world.fetcher)
+        world.channel.store.files["metadata/timestamp.json"] = content
+        refresh(device, world.channel)
     assert [(report.model, report.verdict) for report in queued(device)[1:]] == [
         ("", "channel-untrusted"),
         (MODEL, "verified"),
@@ -169,7 +168,7 @@ def test_healing_settles_what_was_refused_at_load(world):
 
 def test_a_device_without_assignment_says_that_it_follows(world):
     release = world.release("1")
-    world.assign((Assignment(model="other", runtime="tiny", first=0, end=10_000, release=release),))
+    world.assign(release, model="other")
     device = world.enroll()
     world.refresh(device)
     world.refresh(device)

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import pytest
 
-from chopmark.channel import Assignment, RuntimeNeed, StatusEntry
+from chopmark.channel import RuntimeNeed, StatusEntry
 from chopmark.device import Action, Refreshed, Refusal, Slot, refresh
 from chopmark.errors import UndecidedError
 from unit.device.kit import MODEL, World, load, queued, refused_load, runs
@@ -36,7 +35,7 @@ def test_a_release_is_installed_and_loaded(world):
 
 def test_a_new_release_goes_to_the_other_slot(world):
     device = world.installed("1")
-    v2 = world.publish("2", fallbacks=tuple(world.releases))
+    v2 = world.publish("2", fallbacks=tuple(world.channel.shipments))
     assert runs(device) == "1"
     world.refresh(device)
     state = device.store.read()
@@ -46,13 +45,13 @@ def test_a_new_release_goes_to_the_other_slot(world):
 
 def test_going_back_to_a_fallback_downloads_nothing(world):
     device = world.installed("1")
-    v1 = next(iter(world.releases))
+    v1 = next(iter(world.channel.shipments))
     world.publish("2", fallbacks=(v1,))
     world.refresh(device)
     world.publish(v1)
-    world.fetcher.asked.clear()
+    world.channel.fetched.clear()
     assert world.refresh(device).models[MODEL].action is Action.ACTIVATED
-    assert not [path for path in world.fetcher.asked if path.startswith("targets/")]
+    assert not [path for path in world.channel.fetched if path.startswith("targets/")]
     assert runs(device) == "1"
     assert device.store.read().top[MODEL].counter == 2
 
@@ -67,7 +66,7 @@ def test_a_second_refresh_changes_nothing_and_says_nothing(world):
 
 def test_a_model_without_assignment_keeps_what_runs(world):
     device = world.installed()
-    world.assign((Assignment(model="other", runtime="tiny", first=0, end=10_000, release=next(iter(world.releases))),))
+    world.assign(next(iter(world.channel.shipments)), model="other")
     assert world.refresh(device).models[MODEL].action is Action.UNASSIGNED
     assert runs(device) == "1"
 
@@ -76,9 +75,9 @@ def test_a_model_without_assignment_keeps_what_runs(world):
 def test_a_held_release_is_not_installed(world, kind):
     device = world.installed()
     v2 = world.release("2")
-    digest = v2 if kind == "release" else world.releases[v2].manifest.digest
-    entry = StatusEntry(kind=kind, digest=digest, reason="looks odd", since=world.issued)
-    world.status = replace(world.status, holds=(entry,))
+    digest = v2 if kind == "release" else world.channel.shipments[v2].manifest.digest
+    entry = StatusEntry(kind=kind, digest=digest, reason="looks odd", since=world.channel.now)
+    world.channel.issue(holds=(entry,))
     world.publish(v2)
     assert world.refresh(device).models[MODEL].action is Action.HELD
     assert runs(device) == "1"
@@ -86,22 +85,22 @@ def test_a_held_release_is_not_installed(world, kind):
 
 def test_without_network_what_runs_keeps_running(world):
     device = world.installed()
-    world.fetcher.cut = True
+    world.channel.down = True
     with pytest.raises(UndecidedError):
-        refresh(device, world.fetcher)
+        refresh(device, world.channel)
     assert runs(device) == "1"
 
 
 def test_an_interrupted_download_is_continued(world):
     world.publish("1")
     device = world.enroll()
-    name = next(path for path in world.channel.files if path.endswith(".self-test.json"))
-    held_back = world.channel.files.pop(name)
+    name = next(path for path in world.channel.store.files if path.endswith(".self-test.json"))
+    held_back = world.channel.store.files.pop(name)
     assert world.refused(device).code == "package-incomplete"
-    world.channel.files[name] = held_back
-    world.fetcher.asked.clear()
+    world.channel.store.files[name] = held_back
+    world.channel.fetched.clear()
     world.refresh(device)
-    fetched = [path for path in world.fetcher.asked if "/packages/" in path]
+    fetched = [path for path in world.channel.fetched if "/packages/" in path]
     assert fetched == [name]
 
 
@@ -142,10 +141,10 @@ def test_a_damaged_root_file_is_walked_again_from_the_pin(world):
 def test_reset_drops_ratchets_and_keeps_what_is_installed(world):
     device = world.installed("7")
     world.adopt_root(*world.trust.build_root(version=2, reset=1))
-    world.channel.files.pop("metadata/timestamp.json")
-    world.status = replace(world.status, version=0)
-    for path in [path for path in world.channel.files if path.endswith((".status.json", ".snapshot.json"))]:
-        del world.channel.files[path]
+    world.channel.store.files.pop("metadata/timestamp.json")
+    world.channel.issue(version=1)
+    for path in [path for path in world.channel.store.files if path.endswith((".status.json", ".snapshot.json"))]:
+        del world.channel.store.files[path]
     v1 = world.publish("1")
     world.refresh(device)
     state = device.store.read()
@@ -156,7 +155,7 @@ def test_reset_drops_ratchets_and_keeps_what_is_installed(world):
 
 def test_a_revoked_release_is_refused_at_load_after_one_refresh(world):
     device = world.installed()
-    world.revoke(next(iter(world.releases)))
+    world.revoke(next(iter(world.channel.shipments)))
     assert runs(device) == "1"
     assert world.refused(device).code == "release-revoked"
     assert refused_load(device).code == "release-revoked"
@@ -198,10 +197,10 @@ def test_a_full_disk_leaves_the_slot_alone(world, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "rmtree", full)
-    done = refresh(device, world.fetcher)
+    done = refresh(device, world.channel)
     assert isinstance(done, Refreshed)
     assert isinstance(done.models[MODEL].error, UndecidedError)
     monkeypatch.undo()
     assert runs(device) == "1"
-    assert not isinstance(refresh(device, world.fetcher), Refusal)
+    assert not isinstance(refresh(device, world.channel), Refusal)
     assert runs(device) == "2"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from chopmark.adapters.alerts.memory import MemorySink
@@ -12,13 +12,13 @@ from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql import fleet as sql_fleet
 from chopmark.adapters.sql.fleet import SqliteFleet
 from chopmark.artifacts import Digest
-from chopmark.clock import PowerOn
 from chopmark.fleet import AlertSink, Device, Fleet
 from chopmark.keys import HYBRID, Algorithm, Owner, Signer
 from chopmark.statements import PredicateType, decode_envelope
 from chopmark.telemetry import (
     VERIFIED,
     Answer,
+    EnrolmentRequest,
     Purpose,
     Report,
     decode_report,
@@ -27,26 +27,10 @@ from chopmark.telemetry import (
     verify_answer,
 )
 from chopmark.trust import Limits, LogKeys, Role, TrustPolicy
+from simulators import NOW, StandingClock
 
-NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 CLASSICAL = (frozenset({Algorithm.ED25519, Algorithm.ECDSA_P256}),)
 ORIGIN = "log.acme/m"
-
-
-@dataclass
-class StandingClock:
-    """Time that moves when told."""
-
-    moment: datetime = NOW
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def power_on(self) -> PowerOn:
-        return PowerOn(boot_id="test", seconds=0)
-
-    def forward(self, **by: float) -> None:
-        self.moment += timedelta(**by)
 
 
 def hybrid() -> tuple[Signer, Signer]:
@@ -170,9 +154,9 @@ class World:
     sink: MemorySink
     store: SqliteFleet
 
-    def enrol(self, name: str = "phone") -> SimDevice:
+    def enroll(self, name: str = "phone") -> SimDevice:
         signer = kms.generate(Algorithm.ED25519)
-        made = self.fleet.enrol(token=TOKEN, spki=signer.public.spki, name=name)
+        made = self.fleet.enroll(EnrolmentRequest(token=TOKEN, spki=signer.public.spki, name=name))
         return SimDevice(made.device, made.nonce, signer)
 
     def deliver(self, device: SimDevice, data: bytes) -> Answer:

@@ -10,7 +10,8 @@ from chopmark.adapters.alerts.file import FileSink
 from chopmark.artifacts import Digest
 from chopmark.errors import FAILURES, UndecidedError
 from chopmark.fleet import FLEET_FAILURES, Refusal, detection_finding
-from unit.fleet.kit import NOW, BrokenSink
+from simulators import NOW
+from unit.fleet.kit import BrokenSink
 
 
 def a_refusal(code: str, *, model: str = "digits") -> Refusal:

@@ -7,10 +7,11 @@ from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql import fleet as sql_fleet
 from chopmark.artifacts import Digest
 from chopmark.errors import UsageError, VerificationError
-from chopmark.fleet import Condition, summarise
+from chopmark.fleet import Condition, release_device, summarise
 from chopmark.keys import Algorithm
-from chopmark.telemetry import Purpose, Result, SeenLog
-from unit.fleet.kit import NOW, ORIGIN, TOKEN, BrokenSink, SimLedger, world
+from chopmark.telemetry import EnrolmentRequest, Purpose, Result, SeenLog
+from simulators import NOW
+from unit.fleet.kit import ORIGIN, TOKEN, BrokenSink, SimLedger, world
 
 BAD = {"verdict": "package-altered", "step": 14, "message": "model.onnx differs", "evidence": {"file": "model.onnx"}}
 
@@ -23,7 +24,7 @@ def w(tmp_path):
 
 
 def test_an_enrolled_device_reports_and_is_verified(w):
-    phone = w.enrol()
+    phone = w.enroll()
     assert w.device(phone).condition is Condition.ENROLLED
     answer = w.say(phone)
     assert (answer.result, answer.snapshot, answer.tier, answer.reason) == (Result.ACCEPTED, 7, 1, "")
@@ -33,7 +34,9 @@ def test_an_enrolled_device_reports_and_is_verified(w):
 
 def test_the_same_key_is_enrolled_once(w):
     signer = kms.generate(Algorithm.ED25519)
-    first, again = (w.fleet.enrol(token=TOKEN, spki=signer.public.spki, name="phone") for _ in range(2))
+    first, again = (
+        w.fleet.enroll(EnrolmentRequest(token=TOKEN, spki=signer.public.spki, name="phone")) for _ in range(2)
+    )
     assert first == again
     assert first.device.startswith("phone-")
     assert len(w.store.devices()) == 1
@@ -42,11 +45,11 @@ def test_the_same_key_is_enrolled_once(w):
 @pytest.mark.parametrize("name", ["../x", "", "x" * 41, "Phone", "x-phone"])
 def test_a_device_name_is_a_name(w, name):
     with pytest.raises(UsageError):
-        w.fleet.enrol(token=TOKEN, spki=kms.generate(Algorithm.ED25519).public.spki, name=name)
+        w.fleet.enroll(EnrolmentRequest(token=TOKEN, spki=kms.generate(Algorithm.ED25519).public.spki, name=name))
 
 
 def test_a_refusal_is_numbered_explained_and_told_once(w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone, **BAD)
     w.say(phone, **BAD)
     assert w.device(phone).condition is Condition.HELD
@@ -59,7 +62,7 @@ def test_a_refusal_is_numbered_explained_and_told_once(w):
 
 
 def test_a_verified_report_about_the_same_model_ends_a_refusal_and_the_next_one_is_new(w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone, **BAD)
     w.say(phone, model="other")
     assert w.device(phone).condition is Condition.HELD
@@ -70,7 +73,7 @@ def test_a_verified_report_about_the_same_model_ends_a_refusal_and_the_next_one_
 
 
 def test_a_refresh_that_goes_through_ends_one_that_failed_before_any_model(w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone, purpose=Purpose.REFRESH, model="", slot="", verdict="channel-expired", step=5)
     assert w.device(phone).condition is Condition.REFUSED
     w.say(phone, purpose=Purpose.REFRESH)
@@ -78,7 +81,7 @@ def test_a_refresh_that_goes_through_ends_one_that_failed_before_any_model(w):
 
 
 def test_reports_made_offline_share_a_challenge(w):
-    phone = w.enrol()
+    phone = w.enroll()
     queue = [phone.report(), phone.report(**BAD), phone.report()]
     for data in queue:
         w.deliver(phone, data)
@@ -87,7 +90,7 @@ def test_reports_made_offline_share_a_challenge(w):
 
 
 def test_a_queue_that_was_cut_off_half_way_goes_on(w):
-    phone = w.enrol()
+    phone = w.enroll()
     first, second = phone.report(), phone.report()
     w.deliver(phone, first)
     third = phone.report()  # with the challenge of the first answer, made before the second was sent
@@ -98,14 +101,14 @@ def test_a_queue_that_was_cut_off_half_way_goes_on(w):
 
 
 def test_an_answer_that_was_lost_comes_again(w):
-    phone = w.enrol()
+    phone = w.enroll()
     data = phone.report()
     assert w.fleet.report(data) == w.fleet.report(data)
     assert w.device(phone).seq == 1
 
 
 def test_a_queue_is_sent_in_order(w):
-    phone = w.enrol()
+    phone = w.enroll()
     first, second = phone.report(), phone.report()
     with pytest.raises(VerificationError) as caught:
         w.fleet.report(second)
@@ -115,7 +118,7 @@ def test_a_queue_is_sent_in_order(w):
 
 
 def test_a_clock_that_is_off_is_found_and_settled(w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.clock.forward(hours=1)
     assert w.say(phone, time=NOW.replace(year=2100)).reason == "clock-off"
     assert w.device(phone).condition is Condition.REFUSED
@@ -125,25 +128,25 @@ def test_a_clock_that_is_off_is_found_and_settled(w):
 
 
 def test_a_device_that_was_offline_is_not_early(w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.clock.forward(days=30)
     assert w.say(phone, time=NOW).reason == ""
 
 
 def test_a_held_device_rejoins_when_a_person_releases_it(w):
-    phone = w.enrol()
+    phone = w.enroll()
     w.say(phone)
     phone.seq, phone.head = 0, None
     assert w.say(phone).result is Result.HELD
     assert w.device(phone).condition is Condition.HELD
     assert w.say(phone).result is Result.HELD
     with pytest.raises(UsageError):
-        w.fleet.release(phone.device, by="")
-    w.fleet.release(phone.device, by="owner-a")
+        release_device(w.fleet.store, phone.device, by="", now=NOW)
+    release_device(w.fleet.store, phone.device, by="owner-a", now=NOW)
     assert w.say(phone).result is Result.ACCEPTED
     assert w.device(phone).condition is Condition.VERIFIED
     with pytest.raises(UsageError):
-        w.fleet.release("nobody", by="owner-a")
+        release_device(w.fleet.store, "nobody", by="owner-a", now=NOW)
 
 
 def seen(size: int, root: bytes) -> SeenLog:
@@ -151,7 +154,7 @@ def seen(size: int, root: bytes) -> SeenLog:
 
 
 def test_two_devices_that_saw_two_ledgers_are_a_fork(w):
-    one, two = w.enrol("one"), w.enrol("two")
+    one, two = w.enroll("one"), w.enroll("two")
     assert w.say(one, log=seen(31, b"a" * 32)).reason == ""
     assert w.say(two, log=seen(31, b"b" * 32)).reason == "log-fork"
     (refusal,) = w.store.refusals()
@@ -164,7 +167,7 @@ def test_two_devices_that_saw_two_ledgers_are_a_fork(w):
 
 def test_the_organisations_ledger_decides_who_lies(tmp_path):
     w = world(tmp_path, ledger=SimLedger({31: b"a" * 32}))
-    liar, honest = w.enrol("liar"), w.enrol("honest")
+    liar, honest = w.enroll("liar"), w.enroll("honest")
     assert w.say(liar, log=seen(31, b"b" * 32)).reason == "log-fork"
     assert w.say(honest, log=seen(31, b"a" * 32)).reason == ""
     w.store.close()
@@ -173,7 +176,7 @@ def test_the_organisations_ledger_decides_who_lies(tmp_path):
 def test_a_ledger_that_was_rewritten_contradicts_what_devices_saw(tmp_path):
     ledger = SimLedger({31: b"a" * 32})
     w = world(tmp_path, ledger=ledger)
-    before, after = w.enrol("before"), w.enrol("after")
+    before, after = w.enroll("before"), w.enroll("after")
     w.say(before, log=seen(31, b"a" * 32))
     ledger.roots[31] = b"b" * 32
     assert w.say(after, log=seen(31, b"b" * 32)).reason == "log-fork"
@@ -182,7 +185,7 @@ def test_a_ledger_that_was_rewritten_contradicts_what_devices_saw(tmp_path):
 
 def test_an_alert_that_cannot_be_delivered_is_kept(tmp_path):
     w = world(tmp_path, sink=BrokenSink())
-    phone = w.enrol()
+    phone = w.enroll()
     assert w.say(phone, **BAD).result is Result.ACCEPTED
     assert summarise(w.store).undelivered == 1
     w.store.close()
@@ -190,8 +193,8 @@ def test_an_alert_that_cannot_be_delivered_is_kept(tmp_path):
 
 def test_the_summary_and_the_store_survive_a_restart(tmp_path):
     w = world(tmp_path)
-    one, two = w.enrol("one"), w.enrol("two")
-    w.enrol("three")
+    one, two = w.enroll("one"), w.enroll("two")
+    w.enroll("three")
     w.say(one)
     w.say(two, **BAD)
     devices, refusals = w.store.devices(), w.store.refusals()
@@ -211,7 +214,7 @@ def test_the_summary_and_the_store_survive_a_restart(tmp_path):
 
 
 def test_a_report_that_fails_half_way_leaves_nothing(w, monkeypatch):
-    phone = w.enrol()
+    phone = w.enroll()
 
     def full(_):
         raise UsageError("disk full")

@@ -127,16 +127,25 @@ def cast(kind: int, *inputs: tuple[str, list[int | str]]) -> bytes:
 @pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.UINT8, TensorProto.DOUBLE])
 def test_onnx_takes_rows_for_every_kind_and_shape_of_input(kind: int) -> None:
     session = OnnxRuntime().load(cast(kind, ("x", ["n", 2, 2])))
-    assert session.width == 4
+    assert session.width() == 4
     assert session.run([[1, 2, 3, 4], [5, 6, 7, 8]]) == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 def test_onnx_takes_all_inputs_from_one_row_in_the_models_order() -> None:
     session = OnnxRuntime().load(cast(TensorProto.INT64, ("a", ["n", 1]), ("b", [1, 3])))
-    assert session.width == 4
+    assert session.width() == 4
     assert session.run([[1, 2, 3, 4], [5, 6, 7, 8]]) == [[1, 2, 3, 4], [5, 6, 7, 8]]
     with pytest.raises(VerificationError, match="takes 4"):
         session.run([[1, 2]])
+
+
+def test_onnx_takes_sizes_that_the_model_leaves_open_from_the_row() -> None:
+    session = OnnxRuntime().load(cast(TensorProto.FLOAT, ("x", ["n", "height", "width"])))
+    assert (session.width(), session.width(3)) == (1, 9)
+    assert session.run([[1], [2]]) == [[1], [2]]
+    assert session.run([list(range(9))]) == [list(range(9))]
+    with pytest.raises(VerificationError):
+        session.run([list(range(8))])
 
 
 def test_onnx_with_inputs_that_are_no_numbers_is_refused() -> None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ledger's tests share: a clock that stands, logs in a folder, witnesses in memory."""
+"""What the ledger's tests share: logs in a folder, witnesses in memory."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,26 +12,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from chopmark.adapters.kms.file import FileSigner, generate
 from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
-from chopmark.clock import PowerOn
 from chopmark.keys import Algorithm
 from chopmark.ledger import WitnessPolicy
 from chopmark.ledger.ports import Observed, WitnessClient, WitnessStore
 from chopmark.ledger.sequencer import Ledger
 from chopmark.ledger.witness import Witness
+from simulators import NOW, StandingClock
 
 ORIGIN = "log.acme/m"
 NONE = WitnessPolicy.parse("quorum none\n")
-
-
-class StandingClock:
-    def __init__(self, seconds=1_784_736_000):
-        self.seconds = seconds
-
-    def now(self):
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    def power_on(self):
-        return PowerOn(boot_id="test", seconds=0)
 
 
 def ed25519_signer(seed):
@@ -92,13 +80,13 @@ class AwayClient(WitnessClient):
         raise TimeoutError
 
 
-def make_witness(name, log_keys, *, origin=ORIGIN, seconds=1_784_736_000, algorithms=(Algorithm.ED25519,), store=None):
+def make_witness(name, log_keys, *, origin=ORIGIN, at=NOW, algorithms=(Algorithm.ED25519,), store=None):
     return Witness(
         name=name,
         signers=[generate(algorithm) for algorithm in algorithms],
         logs={origin: log_keys},
         store=store or MemoryWitnessStore(),
-        clock=StandingClock(seconds),
+        clock=StandingClock(at),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -24,6 +25,7 @@ from chopmark.ledger import (
 )
 from chopmark.ledger.feed import feed
 from chopmark.ledger.sequencer import Ledger
+from simulators import NOW
 from unit.ledger.kit import (
     LOG_SIGNERS,
     NONE,
@@ -216,13 +218,13 @@ def test_stores_are_made_once_and_belong_to_one_log(tmp_path, ledger):
 
 def test_feeding_witnesses(ledger):
     ledger.append([b"%d" % n for n in range(5)])
-    witnesses = [make_witness(f"wit{n}", ledger.verifier_keys, seconds=1000 + n) for n in range(3)]
+    witnesses = [make_witness(f"wit{n}", ledger.verifier_keys, at=NOW + timedelta(seconds=n)) for n in range(3)]
     policy = policy_of(witnesses, 2)
     clients = {f"w{n}": DirectClient(witness) for n, witness in enumerate(witnesses)}
     fed = feed(ledger, policy, clients)
     assert fed.failed == {}
     assert fed.witnessed.cosigned_by == ("w0", "w1", "w2")
-    assert int(fed.witnessed.cosigned_at.timestamp()) == 1001
+    assert fed.witnessed.cosigned_at == NOW + timedelta(seconds=1)
     assert ledger.witnessed_checkpoint() == fed.note
     for index in range(5):
         found = verify_proof(ledger.prove(index), b"%d" % index, origin=ORIGIN, require=require(ledger), policy=policy)

@@ -8,10 +8,9 @@ from functools import cache
 
 import cel as second_cel
 
-from chopmark.artifacts import Digest
-from chopmark.channel import RuntimeNeed
 from chopmark.policy import Answer, Candidate, Fact, Phase, Policy, Previous, decode_policy, default_policy_file
 from chopmark.statements import Statement, sign, verify_any
+from simulators import plain_release
 from unit.release.kit import chain, digest, people
 
 PACKAGE = digest("package 1")
@@ -27,27 +26,11 @@ def fact(owner: str, statement: Statement, index: int) -> Fact:
     return Fact(verified=verify_any(sign(statement, people().keys(owner)), people().policy), index=index)
 
 
-def candidate(
-    *, counter: int = 2, previous: int | None = 1, version: str = "1", manifest: Digest = PACKAGE
-) -> Candidate:
-    return Candidate(
-        workspace="acme",
-        model="digits",
-        version=version,
-        channels=("production",),
-        counter=counter,
-        epoch=1,
-        manifest=manifest,
-        fallbacks=(),
-        runtime=RuntimeNeed(name="onnxruntime", range=">=1.20,<2", libraries={}),
-        abi="any",
-        min_app="0",
-        min_tier=1,
-        check_class="normal",
-        previous=Previous(counter=previous, release=digest("previous")) if previous is not None else None,
-        digest=digest("release"),
-        vsa=digest("vsa"),
-    )
+def candidate(*, previous: int | None = 1, **changes: object) -> Candidate:
+    """Return release 2 of the package that the chain is about, with *changes*, after a release with counter *previous*."""
+    members = {"counter": 2, "manifest": PACKAGE, "digest": digest("release"), "vsa": digest("vsa")} | changes
+    before = Previous(counter=previous, release=digest("previous")) if previous is not None else None
+    return Candidate(release=plain_release(**members), previous=before)
 
 
 @cache

@@ -42,8 +42,8 @@ def approvals(*counted: str) -> Approvals:
 
 
 def evidence(*some: Fact) -> Allowed | Denied:
-    decision = decide(default_policy(), Phase.EVIDENCE, facts=some, release=candidate())
-    second = decide(default_policy(), Phase.EVIDENCE, facts=some, release=candidate(), engine=SecondEngine())
+    decision = decide(default_policy(), Phase.EVIDENCE, facts=some, candidate=candidate())
+    second = decide(default_policy(), Phase.EVIDENCE, facts=some, candidate=candidate(), engine=SecondEngine())
     assert [(v.id, v.ok) for v in decision.verdicts] == [(v.id, v.ok) for v in second.verdicts], "two engines agree"
     assert not isinstance(decision, Undecidable)
     return decision
@@ -135,7 +135,7 @@ def test_lineage_passes_over_dependencies_of_another_shape() -> None:
 
 def test_one_approver_alone_is_told_who_is_missing() -> None:
     decision = decide(
-        default_policy(), Phase.APPROVAL, facts=facts(), release=candidate(), approvals=approvals("owner-a")
+        default_policy(), Phase.APPROVAL, facts=facts(), candidate=candidate(), approvals=approvals("owner-a")
     )
     assert isinstance(decision, Denied)
     assert [(v.id, v.message) for v in decision.failed] == [
@@ -157,7 +157,7 @@ def test_counters_rise(counter: int, previous: int | None, ok: bool) -> None:  #
         default_policy(),
         Phase.APPROVAL,
         facts=facts(),
-        release=candidate(counter=counter, previous=previous),
+        candidate=candidate(counter=counter, previous=previous),
         approvals=approvals("owner-a", "owner-b"),
     )
     assert isinstance(decision, Allowed) is ok
@@ -165,7 +165,7 @@ def test_counters_rise(counter: int, previous: int | None, ok: bool) -> None:  #
 
 def test_without_facts_it_is_undecidable_and_nothing_holds() -> None:
     for lost in (Unavailable(reason="the ledger does not answer"), [facts()[0]] * 1001):
-        decision = decide(default_policy(), Phase.EVIDENCE, facts=lost, release=candidate())
+        decision = decide(default_policy(), Phase.EVIDENCE, facts=lost, candidate=candidate())
         assert isinstance(decision, Undecidable)
         assert not any(verdict.ok for verdict in decision.verdicts)
         assert explain(decision)[0].startswith("evidence: undecidable: ")
@@ -184,7 +184,7 @@ def test_without_facts_it_is_undecidable_and_nothing_holds() -> None:
     ],
 )
 def test_a_rule_that_errs_denies_and_says_so(expression: str) -> None:
-    decision = decide(policy(expression), Phase.EVIDENCE, facts=facts(), release=candidate())
+    decision = decide(policy(expression), Phase.EVIDENCE, facts=facts(), candidate=candidate())
     assert isinstance(decision, Denied)
     assert "could not be evaluated" in decision.failed[0].message
 
@@ -253,9 +253,9 @@ def test_messages_are_filled_in() -> None:
     rules = policy(
         "false", phase="approval", message="{release.counter} of {release.model}; {approvals}; {release.x.y}"
     )
-    decision = decide(rules, Phase.APPROVAL, facts=(), release=candidate(), approvals=approvals("owner-b"))
+    decision = decide(rules, Phase.APPROVAL, facts=(), candidate=candidate(), approvals=approvals("owner-b"))
     assert decision.verdicts[0].message == "2 of digits; owner-b signed; owner-a or owner-c missing; none"
-    bare = decide(policy("size(approvals) > 2", phase="approval"), Phase.APPROVAL, facts=(), release=candidate())
+    bare = decide(policy("size(approvals) > 2", phase="approval"), Phase.APPROVAL, facts=(), candidate=candidate())
     assert bare.verdicts[0].message == "does not hold: size(approvals) > 2; nobody signed"
 
 
@@ -263,8 +263,8 @@ def test_approval_rules_see_the_envelope_and_evidence_rules_do_not() -> None:
     rule = (
         f"release.digest == '{digest('release')}' && release.vsa == '{digest('vsa')}' && release.previous.counter == 1"
     )
-    yes = decide(policy(rule, phase="approval"), Phase.APPROVAL, facts=(), release=candidate(), approvals=NOBODY)
-    no = decide(policy(rule), Phase.EVIDENCE, facts=(), release=candidate())
+    yes = decide(policy(rule, phase="approval"), Phase.APPROVAL, facts=(), candidate=candidate(), approvals=NOBODY)
+    no = decide(policy(rule), Phase.EVIDENCE, facts=(), candidate=candidate())
     assert (type(yes), type(no)) == (Allowed, Denied)
 
 

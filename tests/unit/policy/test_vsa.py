@@ -31,9 +31,9 @@ BOTH = Approvals(counted=("owner-a", "owner-b"), candidates=("owner-a", "owner-b
 
 
 def a_vsa(some: tuple[Fact, ...], *, phase: Phase = Phase.EVIDENCE, approvals: Approvals = NOBODY) -> Statement:
-    decision = decide(default_policy(), phase, facts=some, release=candidate(), approvals=approvals)
+    decision = decide(default_policy(), phase, facts=some, candidate=candidate(), approvals=approvals)
     assert isinstance(decision, Allowed | Denied)
-    made = build_vsa(decision, policy=default_policy(), facts=some, release=candidate(), approvals=approvals, at=NOW)
+    made = build_vsa(decision, policy=default_policy(), facts=some, candidate=candidate(), approvals=approvals, at=NOW)
     return decode_statement(encode_statement(made))
 
 
@@ -56,7 +56,7 @@ def test_a_decision_is_confirmed_elsewhere(phase: Phase, without: tuple[int, ...
     some = facts(without=without)
     summary = read_vsa(a_vsa(some, phase=phase, approvals=approvals))
     again = replay(
-        summary, policy=default_policy(), facts=some[::-1], release=candidate(previous=7), approvals=approvals
+        summary, policy=default_policy(), facts=some[::-1], candidate=candidate(previous=7), approvals=approvals
     )
     assert (again.differences, again.confirmed) == ((), True), "whatever was released since"
 
@@ -67,15 +67,15 @@ def test_what_it_lies_about_is_named() -> None:
     other = decode_policy(default_policy_file() + b"# another\n")
 
     def differences(**changed: object) -> str:
-        given = {"policy": default_policy(), "facts": some, "release": candidate(), "approvals": BOTH} | changed
+        given = {"policy": default_policy(), "facts": some, "candidate": candidate(), "approvals": BOTH} | changed
         said = given.pop("summary", summary)
         return "; ".join(replay(said, **given).differences)  # type: ignore[arg-type]
 
     assert differences() == ""
     assert "another policy" in differences(policy=other)
-    assert "another package" in differences(release=candidate(manifest=digest("x")))
-    assert "another package" in differences(release=candidate(version="2"))
-    assert "another release" in differences(release=replace(candidate(), digest=digest("x")))
+    assert "another package" in differences(candidate=candidate(manifest=digest("x")))
+    assert "another package" in differences(candidate=candidate(version="2"))
+    assert "another release" in differences(candidate=candidate(digest=digest("x")))
     assert "it counted owner-a, owner-b" in differences(approvals=NOBODY)
     assert "cannot be found" in differences(facts=some[1:])
     assert "the opposite" in differences(summary=replace(summary, passed=False))
@@ -87,7 +87,7 @@ def test_a_gate_that_hides_a_statement_is_not_replayed_as_if_it_had_seen_it() ->
     """It is confirmed over what it names; that more is known now is for the decision of now to find."""
     summary = read_vsa(a_vsa(facts()))
     missing = replace(summary, inputs=(*summary.inputs, Digest.of(b"hidden")))
-    again = replay(missing, policy=default_policy(), facts=facts(), release=candidate(), approvals=NOBODY)
+    again = replay(missing, policy=default_policy(), facts=facts(), candidate=candidate(), approvals=NOBODY)
     assert isinstance(again.decision, Undecidable)
     assert not again.confirmed
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from chopmark.adapters.git.local import LocalGit
 from chopmark.adapters.kms import file as kms
 from chopmark.artifacts import Digest
 from chopmark.channel import RuntimeNeed
-from chopmark.clock import PowerOn
 from chopmark.errors import UndecidedError
 from chopmark.keys import Signer
 from chopmark.policy import default_policy_file
@@ -33,20 +31,10 @@ from chopmark.release import (
     propose,
 )
 from chopmark.statements import Envelope, PredicateType, Statement, Subject, sign
-from simulators.trust import NOW, SimTrust
+from simulators import NOW, SimTrust, StandingClock
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BUILD = "https://chopmark.dev/build/{}/v1"
-
-
-class StandingClock:
-    """Time that stands."""
-
-    def now(self) -> datetime:
-        return NOW
-
-    def power_on(self) -> PowerOn:
-        return PowerOn(boot_id="test", seconds=0)
 
 
 @dataclass

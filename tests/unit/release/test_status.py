@@ -5,7 +5,8 @@ import json
 from datetime import timedelta
 
 from chopmark.errors import UndecidedError, VerificationError
-from chopmark.release import ConditionType, OperatorStatus, applied, encode_status, failed, reconciling
+from chopmark.release import ConditionType, OperatorStatus, applied, encode_status, failed
+from chopmark.release.status import decode_status
 from simulators.trust import NOW
 
 LATER = NOW + timedelta(minutes=5)
@@ -16,15 +17,13 @@ def shown(status: OperatorStatus) -> dict[str, tuple[str, str, str]]:
     return {c["type"]: (c["status"], c["reason"], c["lastTransitionTime"]) for c in conditions}
 
 
-def test_from_attempt_to_applied() -> None:
-    working = reconciling(OperatorStatus(), "a" * 40, now=NOW)
-    assert shown(working) == {
-        "Ready": ("Unknown", "Progressing", "2026-11-22T10:00:00Z"),
-        "Reconciling": ("True", "Progressing", "2026-11-22T10:00:00Z"),
-    }
-    done = applied(working, "a" * 40, now=LATER, message="published")
+def test_from_failure_to_applied() -> None:
+    waiting = failed(OperatorStatus(), "a" * 40, UndecidedError("later"), now=NOW)
+    assert shown(waiting)["Ready"][0] == "False"
+    done = applied(waiting, "a" * 40, now=LATER, message="published")
     assert shown(done) == {"Ready": ("True", "Applied", "2026-11-22T10:05:00Z")}
     assert (done.observed_generation, done.last_applied_revision) == (1, "a" * 40)
+    assert decode_status(encode_status(done)) == done
 
 
 def test_a_no_stalls_and_an_inability_is_tried_again() -> None:

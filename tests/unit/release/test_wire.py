@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from chopmark.channel import RuntimeNeed
+from chopmark.documents import read_document, write_document
 from chopmark.errors import DecodeError
-from chopmark.policy import read_document, write_document
 from chopmark.release import (
     Channel,
     Ring,
@@ -18,13 +18,15 @@ from chopmark.release import (
     encode_model_release,
 )
 from chopmark.release.wire import model_release
-from unit.release.facts import a_release
+from simulators import plain_release
 from unit.release.kit import digest
+
+RELEASE = plain_release(version="2", counter=2, evidence=(digest("e"),))
 
 
 def test_a_file_regenerates_the_payload_byte_for_byte() -> None:
     need = RuntimeNeed(name="onnxruntime", range=">=1.20,<2", libraries={"b.so": digest("b"), "a.so": digest("a")})
-    model = model_release(replace(a_release(), runtime=need, fallbacks=(digest("f"),)), policy="default")
+    model = model_release(replace(RELEASE, runtime=need, fallbacks=(digest("f"),)), policy="default")
     data = encode_model_release(model)
     again = decode_model_release(data, workspace="acme")
     assert again == model
@@ -34,13 +36,13 @@ def test_a_file_regenerates_the_payload_byte_for_byte() -> None:
 
 
 def test_another_workspace_is_another_payload() -> None:
-    model = model_release(a_release(), policy="default")
+    model = model_release(RELEASE, policy="default")
     other = decode_model_release(encode_model_release(model), workspace="other")
     assert other.release.digest != model.release.digest
 
 
 def test_every_value_but_the_policys_name_is_signed() -> None:
-    model = model_release(a_release(), policy="default")
+    model = model_release(RELEASE, policy="default")
     document = read_document(encode_model_release(model), what="ModelRelease")
     spec = document["spec"]
     assert isinstance(spec, dict)
@@ -77,7 +79,7 @@ def test_every_value_but_the_policys_name_is_signed() -> None:
     ],
 )
 def test_a_model_release_is_read_strictly(old: str, new: str) -> None:
-    text = encode_model_release(model_release(a_release(), policy="default")).decode()
+    text = encode_model_release(model_release(RELEASE, policy="default")).decode()
     assert old in text
     with pytest.raises(DecodeError):
         decode_model_release(text.replace(old, new).encode(), workspace="acme")

@@ -74,7 +74,7 @@ def found_workspace(folder: Path) -> Founded:
 @contextmanager
 def running(*argv: str, wait_for: str = "listening on ") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the app in a process; give the process and the address that it announced."""
-    code = "import sys; from chopmark.apps.service.main import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from chopmark.apps.service.main import main; main(sys.argv[1:])"
     process = subprocess.Popen([sys.executable, "-c", code, *argv], stderr=subprocess.PIPE, text=True)
     try:
         line = process.stderr.readline()

@@ -27,7 +27,8 @@ from chopmark.errors import UndecidedError, UsageError
 from chopmark.ledger import Checkpoint, decode_lines, decode_note, verify_lines, witness_key
 from chopmark.ledger.witness import encode_request
 from chopmark.statements import encode_envelope, sign
-from unit.fleet.kit import NOW, ORIGIN
+from simulators import NOW
+from unit.fleet.kit import ORIGIN
 from unit.service.kit import found_workspace, running
 
 
@@ -154,13 +155,24 @@ def test_a_token_that_others_may_read_is_refused(tmp_path):
         wiring.service(made, create=True, paths=wiring.ServicePaths())
 
 
-def test_exit_codes_and_plain_http_beyond_this_machine(founded, tmp_path, capsys):
+def test_what_cannot_be_started_is_said(founded, tmp_path):
     here = str(founded.workspace.folder)
-    assert main(["service", "--workspace", str(tmp_path)]) == 2
-    assert main(["security", "--workspace", here, "--create", "--host", "0.0.0.0"]) == 2  # noqa: S104
-    assert "hint: give --certificate" in capsys.readouterr().err
-    assert main(["security", "--workspace", here, "--port", "99999"]) == 2
-    assert main(["witness", "--workspace", here, "--name", "witness-9", "--create"]) == 3
+    with pytest.raises(UsageError):
+        main(["service", "--workspace", str(tmp_path)])
+    with pytest.raises(UsageError) as beyond_this_machine:
+        main(["security", "--workspace", here, "--create", "--host", "0.0.0.0"])  # noqa: S104
+    assert beyond_this_machine.value.hint.startswith("give --certificate")
+    with pytest.raises(UsageError):
+        main(["security", "--workspace", here, "--port", "99999"])
+    with pytest.raises(UndecidedError):
+        main(["witness", "--workspace", here, "--name", "witness-9", "--create"])
+
+
+def test_the_command_line_shows_an_error_of_the_service_as_any_other(tmp_path, capsys):
+    from chopmark.apps.cli.main import run
+
+    assert run(["--workspace", str(tmp_path), "serve"]) == 2
+    assert "error no-workspace: " in capsys.readouterr().err
 
 
 def test_the_newest_snapshot_is_read_from_what_is_published(tmp_path):

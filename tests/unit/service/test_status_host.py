@@ -14,7 +14,8 @@ from chopmark.channel.wire import decode_status
 from chopmark.errors import DecodeError, UndecidedError, VerificationError
 from chopmark.statements import PredicateType, Statement, encode_envelope, sign
 from chopmark.trust import count_signed
-from unit.fleet.kit import NOW, Keys, StandingClock, trust_policy
+from simulators import NOW, StandingClock
+from unit.fleet.kit import Keys, trust_policy
 
 BAD, OTHER = Digest.of(b"bad"), Digest.of(b"other")
 

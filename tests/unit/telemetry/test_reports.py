@@ -25,7 +25,8 @@ from chopmark.telemetry import (
     verify_answer,
     verify_report,
 )
-from unit.fleet.kit import NOW, Keys, a_report, trust_policy
+from simulators import NOW
+from unit.fleet.kit import Keys, a_report, trust_policy
 
 FULL = a_report(
     seq=5,

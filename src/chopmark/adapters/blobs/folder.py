@@ -23,14 +23,14 @@ class FolderBlobs(BlobStore):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, data: bytes) -> Digest:
+    def _put(self, data: bytes) -> Digest:
         digest = Digest.of(data)
         path = self._path(digest)
         if not path.exists():
             write_file(path, data)
         return digest
 
-    def get(self, digest: Digest) -> bytes:
+    def _get(self, digest: Digest) -> bytes:
         path = self._path(digest)
         if not path.exists():
             raise UndecidedError(f"{digest}: not in the store", code="missing", hint="make it again, or restore it")
@@ -62,11 +62,11 @@ class FolderChannel(ChannelStore):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, path: str) -> bytes | None:
+    def _get(self, path: str) -> bytes | None:
         file = self._file(path)
         return read_file(file, max_bytes=MAX_BLOB_BYTES) if file.exists() else None
 
-    def put_new(self, path: str, data: bytes) -> bool:
+    def _put_new(self, path: str, data: bytes) -> bool:
         file = self._file(path)
         whole = file.with_name(f".{secrets.token_hex(8)}.new")  # its own, also among threads and machines
         write_file(whole, data, mode=0o644)
@@ -74,21 +74,21 @@ class FolderChannel(ChannelStore):
             os.link(whole, file)  # fails where the name is taken: of two writers one wins
             sync_folder(file.parent)
         except FileExistsError:
-            return self.get(path) == data
+            return self._get(path) == data
         except OSError as error:
             raise UndecidedError(f"{path}: cannot be written ({error.strerror})", code="not-written") from error
         finally:
             whole.unlink(missing_ok=True)
         return True
 
-    def replace(self, path: str, data: bytes) -> None:
+    def _replace(self, path: str, data: bytes) -> None:
         write_file(self._file(path), data)
 
-    def swap(self, path: str, old: bytes | None, new: bytes) -> bool:
+    def _swap(self, path: str, old: bytes | None, new: bytes) -> bool:
         with self._lock():
-            if self.get(path) != old:
+            if self._get(path) != old:
                 return False
-            self.replace(path, new)
+            self._replace(path, new)
             return True
 
     def _file(self, path: str) -> Path:

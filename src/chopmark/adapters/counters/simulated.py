@@ -25,7 +25,7 @@ class SimulatedCounter(Counter):
     def kind(self) -> str:
         return "simulated"
 
-    def value(self) -> int:
+    def _value(self) -> int:
         if not self._path.exists():
             return 0
         try:
@@ -33,6 +33,6 @@ class SimulatedCounter(Counter):
         except (ChopmarkError, ValueError) as error:
             raise UndecidedError(f"{self._path}: is not a counter", code="counter-unreadable") from error
 
-    def advance(self, to: int) -> None:
-        if to > self.value():
+    def _advance(self, to: int) -> None:
+        if to > self._value():
             write_file(self._path, str(to).encode(), mode=0o600)

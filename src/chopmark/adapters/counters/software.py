@@ -13,8 +13,8 @@ class NoCounter(Counter):
     def kind(self) -> str:
         return "software"
 
-    def value(self) -> int:
+    def _value(self) -> int:
         return 0
 
-    def advance(self, to: int) -> None:
+    def _advance(self, to: int) -> None:
         """Remember nothing."""

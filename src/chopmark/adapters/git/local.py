@@ -20,7 +20,7 @@ from typing import Final
 
 from chopmark.artifacts import check_file_name
 from chopmark.clock import SystemClock, format_time
-from chopmark.errors import DecodeError, UndecidedError, UsageError
+from chopmark.errors import DecodeError, MovedError, UndecidedError, UsageError
 from chopmark.release import MAIN, Commit, Committer, GitHost
 
 TIMEOUT_S: Final = 120
@@ -158,7 +158,7 @@ class LocalGit(GitHost):
     ) -> str:
         before = self.head(branch)
         if before is not None and before != parent:
-            raise UndecidedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
+            raise MovedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
         with tempfile.TemporaryDirectory() as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
             self._run(["read-tree", _commit(parent) if parent else "--empty"], env=index)
@@ -170,7 +170,7 @@ class LocalGit(GitHost):
 
     def merge(self, commit: str, *, into: str, expect: str, message: str, by: Committer, at: datetime) -> str:
         if self.head(into) != _commit(expect):
-            raise UndecidedError(f"{into} is not where it was seen", code="ref-moved", hint="look again, try again")
+            raise MovedError(f"{into} is not where it was seen", code="ref-moved", hint="look again, try again")
         merged = self._run(["merge-tree", "--write-tree", "--no-messages", expect, _commit(commit)], accept=(0, 1))
         if merged.returncode:
             raise UsageError(f"{commit[:10]} and {into} conflict", code="merge-conflict", hint="propose it again")
@@ -223,7 +223,7 @@ class LocalGit(GitHost):
             self._check_clean(branch, step)
         ref = ["update-ref", f"refs/heads/{_branch(branch)}", after, before or "0" * 40]
         if self._run(ref, accept=(0, 1, 128)).returncode:
-            raise UndecidedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
+            raise MovedError(f"{branch} is not where it was seen", code="ref-moved", hint="look again, try again")
         if shown:
             self._run(step)
 

@@ -1,40 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reach the security host: hand in a signed revocation or hold."""
+"""The security host over HTTP."""
 
 from __future__ import annotations
 
-import urllib3
+from typing import Final
 
+from chopmark.adapters.http.client import Client
+from chopmark.channel.ports import SecurityHost
 from chopmark.errors import UndecidedError, VerificationError
 
-TIMEOUT_S = 10.0
+READ_S: Final = 10.0
+MAX_ANSWER_BYTES: Final = 64 * 1024
+_TOLD_BYTES: Final = 300
 
 
-class HttpSecurityHost:
-    """The security host at its address; it verifies what it is given and believes no caller."""
+class HttpSecurityHost(SecurityHost):
+    """The security host at its address."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(total=TIMEOUT_S), retries=False)
+        """Take the host's address; nothing is sent yet."""
+        self._client = Client(url, read_s=READ_S)
 
-    def submit(self, envelope: bytes) -> None:
-        """Hand in a signed statement.
-
-        Raises:
-            VerificationError: the host refused it.
-            UndecidedError: the host cannot be reached.
-        """
-        try:
-            answer = self._pool.request(
-                "POST", f"{self._url}/statements", body=envelope, headers={"Content-Type": "application/json"}
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise UndecidedError(
-                "the security host cannot be reached",
-                code="unreachable",
-                hint="start it: chopmark serve --only security",
-            ) from error
-        if answer.status >= 500:
-            raise UndecidedError(f"the security host answered {answer.status}", code="unreachable")
-        if answer.status >= 400:
-            raise VerificationError(f"the security host refused: {answer.data[:300].decode('utf-8', 'replace')}")
+    def _submit(self, envelope: bytes) -> None:
+        status, answer = self._client.send(
+            "POST", "/statements", body=envelope, content_type="application/json", max_bytes=MAX_ANSWER_BYTES
+        )
+        if 400 <= status < 500:
+            words = answer[:_TOLD_BYTES].decode("utf-8", "replace")
+            raise VerificationError(f"the security host refused: {words}")
+        if status not in (200, 201):
+            raise UndecidedError(f"the security host answered {status}", code="unreachable")

@@ -83,6 +83,23 @@ def load(path: Path) -> FileSigner:
     return FileSigner(key)
 
 
+def load_all(folder: Path) -> list[Signer]:
+    """Open all keys of one owner: the ``*.pem`` files of a folder, by name.
+
+    Raises:
+        UndecidedError: there are none.
+        UsageError: as :func:`load`.
+    """
+    found = sorted(folder.glob("*.pem"))
+    if not found:
+        raise UndecidedError(
+            f"the keys of {folder.name} are not on this machine",
+            code="key-missing",
+            hint=f"run this where {folder.name} works",
+        )
+    return [load(path) for path in found]
+
+
 def export_openssh(key: FileSigner, path: Path) -> None:
     """Write the private key as ``git`` and ``ssh-keygen`` read it, mode 0600."""
     data = key.private.private_bytes(

@@ -8,11 +8,16 @@ is written: no optimised copy, no profile, no telemetry.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+
+# Read when the library is imported: it would leave a file in the user's home, and look for its maker's server.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime
 
 from chopmark.artifacts.ports import Runtime, Session
@@ -31,22 +36,27 @@ _TYPES: Final = {
 }
 
 
+MAX_OPEN_SIZE: Final = 65_536
+
+
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """One input of a model: *shape* without its first dimension where that is the batch; unknown sizes are 1."""
+    """One input of a model: *shape* without its first dimension where that is the batch; None for sizes left open."""
 
     name: str
     type: Any
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     batched: bool
 
-    @property
-    def width(self) -> int:
-        return math.prod(self.shape)
+    def sized(self, open_size: int) -> tuple[int, ...]:
+        return tuple(open_size if size is None else size for size in self.shape)
+
+    def width(self, open_size: int) -> int:
+        return math.prod(self.sized(open_size))
 
 
 class OnnxSession(Session):
-    """One loaded ONNX model. A row holds the elements of all inputs for one example, in the model's order."""
+    """One loaded ONNX model. Sizes that it leaves open are all the same, as large as a row says."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -60,26 +70,37 @@ class OnnxSession(Session):
         self._inputs = [_input(one) for one in inputs]
         self._output = session.get_outputs()[0].name
 
-    @property
-    def width(self) -> int:
-        return sum(one.width for one in self._inputs)
+    def width(self, open_size: int = 1) -> int:
+        return sum(one.width(open_size) for one in self._inputs)
 
     def _run(self, rows: Sequence[Sequence[float]]) -> list[list[float]]:
         table = np.asarray(rows, dtype=np.float64)
-        if table.shape[1] != self.width:
-            raise VerificationError(
-                f"a row has {table.shape[1]} numbers, the model takes {self.width}", code="model-not-runnable"
-            )
+        size = self._open_size(table.shape[1])
         if len(self._inputs) == 1 and self._inputs[0].batched:
-            return self._answers(table)
-        return [answer for row in table for answer in self._answers(row[None, :])]
+            return self._answers(table, size)
+        return [answer for row in table for answer in self._answers(row[None, :], size)]
 
-    def _answers(self, table: Any) -> list[list[float]]:
+    def _open_size(self, numbers: int) -> int:
+        if self.width() == numbers:
+            return 1
+        if any(None in one.shape for one in self._inputs):
+            low, high = 1, MAX_OPEN_SIZE
+            while low < high:  # the width grows with the size
+                middle = (low + high) // 2
+                low, high = (low, middle) if self.width(middle) >= numbers else (middle + 1, high)
+            if self.width(low) == numbers:
+                return low
+        raise VerificationError(
+            f"a row has {numbers} numbers, and the model takes {self.width()}", code="model-not-runnable"
+        )
+
+    def _answers(self, table: Any, open_size: int) -> list[list[float]]:
         feed, at = {}, 0
         for one in self._inputs:
-            part = table[:, at : at + one.width].astype(one.type)
-            feed[one.name] = part.reshape((len(table), *one.shape) if one.batched else one.shape)
-            at += one.width
+            shape, width = one.sized(open_size), one.width(open_size)
+            part = table[:, at : at + width].astype(one.type)
+            feed[one.name] = part.reshape((len(table), *shape) if one.batched else shape)
+            at += width
         (answer,) = self._session.run([self._output], feed)
         return [[float(number) for number in row] for row in np.asarray(answer).reshape(len(table), -1)]
 
@@ -87,8 +108,7 @@ class OnnxSession(Session):
 def _input(one: Any) -> _Input:
     sizes = [size if isinstance(size, int) and size > 0 else None for size in one.shape]
     batched = bool(sizes) and sizes[0] is None
-    shape = tuple(size or 1 for size in (sizes[1:] if batched else sizes))
-    return _Input(one.name, _TYPES[one.type], shape, batched)
+    return _Input(one.name, _TYPES[one.type], tuple(sizes[1:] if batched else sizes), batched)
 
 
 class OnnxRuntime(Runtime):

@@ -24,8 +24,8 @@ _APPLICATION_ID: Final = 0x4348464C  # "CHFL"
 _SCHEMA: Final = """
 CREATE TABLE devices (id TEXT PRIMARY KEY, keyid TEXT NOT NULL UNIQUE, spki BLOB NOT NULL, name TEXT NOT NULL,
     enrolled INTEGER NOT NULL, challenge TEXT NOT NULL, challenged INTEGER NOT NULL, used TEXT NOT NULL,
-    seq INTEGER NOT NULL, head BLOB, rejoin INTEGER NOT NULL, held TEXT NOT NULL, tier INTEGER NOT NULL, seen INTEGER,
-    standings TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    seq INTEGER NOT NULL, head BLOB, rejoin INTEGER NOT NULL, held TEXT NOT NULL, released TEXT NOT NULL,
+    tier INTEGER NOT NULL, seen INTEGER, standings TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE reports (digest BLOB PRIMARY KEY, device TEXT NOT NULL REFERENCES devices, seq INTEGER NOT NULL, prev BLOB,
     time INTEGER NOT NULL, data BLOB NOT NULL, answer BLOB NOT NULL) STRICT;
 CREATE INDEX reports_by_prev ON reports (device, prev);
@@ -36,7 +36,9 @@ CREATE INDEX refusals_unalerted ON refusals (number) WHERE alerted = 0;
 CREATE TABLE checkpoints (origin TEXT NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, device TEXT NOT NULL,
     confirmed INTEGER NOT NULL, PRIMARY KEY (origin, size, root)) STRICT, WITHOUT ROWID
 """
-_DEVICE: Final = "id, spki, name, enrolled, challenge, challenged, used, seq, head, rejoin, held, tier, seen, standings"
+_DEVICE: Final = (
+    "id, spki, name, enrolled, challenge, challenged, used, seq, head, rejoin, held, released, tier, seen, standings"
+)
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
 
@@ -125,6 +127,7 @@ class SqliteFleet(FleetStore):
             None if device.head is None else device.head.value,
             int(device.rejoin),
             device.held,
+            device.released,
             device.tier,
             None if device.seen is None else _seconds(device.seen),
             _encode_standings(device.standings),
@@ -224,6 +227,7 @@ def _device(row: tuple[Value, ...]) -> Device:
         head=_digest(named["head"]),
         rejoin=as_int(named["rejoin"]) != 0,
         held=as_str(named["held"]),
+        released=as_str(named["released"]),
         tier=as_int(named["tier"]),
         seen=None if named["seen"] is None else _time(named["seen"]),
         standings=_decode_standings(as_str(named["standings"])),

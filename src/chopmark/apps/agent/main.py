@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Enrol a device, run its agent, look at it. stdout is data, stderr is talk; this returns exit codes and never exits.
+"""Enrol a device, run its agent, look at what it has: functions, which the command line calls.
 
-enroll --folder DIR --name NAME --channel-url URL --pin sha256:… --model digits [--fleet-url URL --token T]
-run    --folder DIR [--once]
-verify --folder DIR
-load   --folder DIR MODEL
+The loop talks on stderr. Nothing here exits; :func:`run` returns the code to exit with.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import sys
@@ -19,25 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from chopmark import canonical
 from chopmark.apps.agent import wiring
 from chopmark.apps.agent.loop import Turn, loop, turn
 from chopmark.artifacts import Digest, read_file
-from chopmark.device import (
-    TIER,
-    Config,
-    Device,
-    Enrolment,
-    Loaded,
-    Refreshed,
-    Refusal,
-    Verdict,
-    Verified,
-    check,
-    open_model,
-)
+from chopmark.device import TIER, Config, Device, Enrolment, Refreshed, Verdict, Verified, check
 from chopmark.device import enroll as enroll_device
-from chopmark.errors import ChopmarkError
+from chopmark.errors import spoken
 from chopmark.trust import MAX_ROOT_BYTES
 
 EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED = 0, 1, 3
@@ -126,99 +109,12 @@ def verify(folder: Path) -> Mapping[str, Verdict]:
     return {model: check(device, model) for model in device.config.models}
 
 
-def load(folder: Path, model: str) -> Loaded:
-    """Load *model* as an application would.
-
-    Raises:
-        Refused: it may not be loaded.
-        UndecidedError: it cannot be decided.
-    """
-    opened = open_model(wiring.wire(folder), model)
-    if isinstance(opened, Refusal):
-        raise opened.error()
-    return opened
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
-    given = _parser().parse_args(argv)
-    try:
-        return _run(given)
-    except ChopmarkError as error:
-        say(f"{error.code}: {error.message}")
-        if error.hint:
-            say(f"hint: {error.hint}")
-        return error.exit_code
-
-
-def say(line: str) -> None:
-    """Talk."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def put(value: object) -> None:
-    """Write one line of data."""
-    print(canonical.encode(value).decode(), flush=True)  # noqa: T201
-
-
-def verdict_json(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict as people and scripts read it."""
-    if isinstance(verdict, Verified):
-        release = verdict.release
-        return {
-            "verdict": "verified",
-            "model": verdict.model,
-            "slot": verdict.slot,
-            "version": release.version,
-            "release": str(release.digest),
-        }
-    return {
-        "verdict": verdict.code,
-        "step": verdict.step,
-        "model": verdict.model,
-        "slot": verdict.slot,
-        "release": str(verdict.release) if verdict.release else None,
-        "message": verdict.message,
-        "hint": verdict.hint,
-        "evidence": {str(name): str(value)[:256] for name, value in verdict.evidence.items()},
-    }
-
-
-def _run(given: argparse.Namespace) -> int:
-    if given.command == "enroll":
-        config = enroll(
-            given.folder,
-            name=given.name,
-            channel_url=given.channel_url,
-            pin=given.pin,
-            models=given.model,
-            channel=given.channel,
-            fleet_url=given.fleet_url,
-            token=given.token,
-            root=given.root,
-            runtime=given.runtime,
-            app=given.app,
-            poll_s=given.poll_s,
-        )
-        put({"device": config.device, "workspace": config.workspace, "channel": config.channel})
-        return EXIT_OK
-    if given.command == "run":
-        return run(given.folder, once=given.once)
-    if given.command == "verify":
-        verdicts = verify(given.folder)
-        for verdict in verdicts.values():
-            put(verdict_json(verdict))
-        return EXIT_REFUSED if any(isinstance(v, Refusal) for v in verdicts.values()) else EXIT_OK
-    with load(given.folder, given.model) as model:
-        shown = {"verdict": "verified", "model": given.model, "slot": model.slot}
-        put({**shown, "version": model.release.version, "release": str(model.release.digest), "tier": model.tier})
-    return EXIT_OK
-
-
 def _lines(device: Device, found: Turn) -> list[str]:
     """Return what is worth a line."""
     lines = [f"{r.model or 'channel'}: refused at step {r.step}: {r.code}: {r.message}" for r in found.refusals]
-    lines += [f"undecided: {error.code}: {error.message}" for error in found.undecided]
+    for error in found.undecided:
+        what, *hint = spoken(error)
+        lines += [f"undecided: {what}", *hint]
     if isinstance(found.refreshed, Refreshed):
         for model, outcome in found.refreshed.models.items():
             if isinstance(outcome.verdict, Verified):
@@ -247,7 +143,7 @@ class _Talk:
         lines = _lines(self._device, found)
         if lines != self._last:
             for line in lines:
-                say(line)
+                print(line, file=sys.stderr, flush=True)  # noqa: T201 - the loop talks to whoever started it
         self._last = lines
 
 
@@ -265,24 +161,3 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="chopmark device", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
-    enrol = commands.add_parser("enroll", help="make this machine a device")
-    for name in ("--name", "--channel-url", "--pin"):
-        enrol.add_argument(name, required=True)
-    enrol.add_argument("--model", action="append", required=True)
-    enrol.add_argument("--root", type=Path)
-    enrol.add_argument("--poll-s", type=int, default=300)
-    defaults = {"channel": "production", "fleet-url": "", "token": "", "runtime": "onnxruntime", "app": "0"}
-    for option, default in defaults.items():
-        enrol.add_argument(f"--{option}", default=default)
-    run_ = commands.add_parser("run", help="follow the channel, check, report")
-    run_.add_argument("--once", action="store_true")
-    commands.add_parser("verify", help="check what is installed")
-    commands.add_parser("load", help="load a model, and say that it can be").add_argument("model")
-    for command in commands.choices.values():
-        command.add_argument("--folder", type=Path, required=True)
-    return parser

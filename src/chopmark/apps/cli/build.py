@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,13 +108,22 @@ def quantise(start: Path, /, command: tuple[str, ...], **given: object) -> Answe
 @click.option(
     "--files", type=click.Path(path_type=Path), default=".", show_default=True, help="Labels, preprocessing, card."
 )
+@click.option("--replace", is_flag=True, help="Replace a package of this version that was never released.")
 @click.option(
     "--set", "values", multiple=True, metavar="NAME=TEXT", help="Fills ${NAME} in the card, over params.json."
 )
 @click.pass_obj
 @answers
 def package(
-    start: Path, model_file: Path, label: str, model: str | None, data: Path, files: Path, values: tuple[str, ...]
+    start: Path,
+    model_file: Path,
+    label: str,
+    model: str | None,
+    data: Path,
+    files: Path,
+    values: tuple[str, ...],
+    *,
+    replace: bool,
 ) -> Answer:
     """Assemble the package of MODEL_FILE: model, labels, preprocessing, card, self-test; signed for stock tools beside it.
 
@@ -131,7 +139,16 @@ def package(
     into = site.workspace.packages / f"{name}-{label}"
     params = _params(files / "params.json")
     pairs = {"version": label, "accuracy": ACCURACY} | params | dict(_pair(value) for value in values)
-    made, index = make_package(site, model=name, model_file=model_file, files=files, data=data, into=into, values=pairs)
+    made, index = make_package(
+        site,
+        model=name,
+        model_file=model_file,
+        files=files,
+        data=data,
+        into=into,
+        values=pairs,
+        replace=replace,
+    )
     body = {"ok": True, "package": str(made.folder), "digest": str(made.digest), "entry": index}
     return body, [
         good(f"package {name} {label}  {made.digest}"),
@@ -143,6 +160,7 @@ def package(
 def _run(start: Path, kind: str, command: tuple[str, ...], given: dict[str, object]) -> Answer:
     from chopmark.apps.cli.steps import Step, run_step
     from chopmark.apps.cli.wiring import Site
+    from chopmark.builds import parse_parameter
 
     site = Site.at(start)
     former, out, data = given.get("former"), given["out"], given["data"]
@@ -157,7 +175,7 @@ def _run(start: Path, kind: str, command: tuple[str, ...], given: dict[str, obje
         data=Path(str(data)) if Path(str(data)).is_dir() else None,
         former=Path(str(former)) if former else None,
         params_file=params if Path(params).is_file() else "",
-        parameters={name: _value(text) for name, text in map(_pair, _texts(given["param"]))},
+        parameters=dict(parse_parameter(text) for text in _texts(given["param"])),
     )
     say(f"{kind}: {' '.join(command)} …")
     built, index = run_step(site, step)
@@ -195,11 +213,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise UsageError(f"{text!r}: write NAME=VALUE")
     return name, value
-
-
-def _value(text: str) -> object:
-    """Read a number, true, false or null as such, and anything else as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -25,43 +25,46 @@ def channel() -> None:
 @click.pass_obj
 @answers
 def status(start: Path, url: str | None) -> Answer:
-    """Follow the published channel as a new device would, steps 2 to 9, and show what it says.
+    """Follow the published channel as a new device would, steps 5 to 9, and show what it says.
 
     \b
     Example:
         chopmark channel status
         chopmark channel status --url http://127.0.0.1:8420/channel
     """
-    from chopmark.apps.cli.following import follow
+    from chopmark.apps.cli.releasing import version_of
     from chopmark.apps.cli.wiring import Site
+    from chopmark.channel.walk import Seen, to_channel, to_status
 
     site = Site.at(start)
-    found = follow(site, site.fetcher(url or site.workspace.published.as_uri()))
+    fetcher, now, name = (
+        site.fetcher(url or site.workspace.published.as_uri()),
+        site.clock.now(),
+        site.workspace.channel,
+    )
+    found = to_status(site.root, site.trust, fetcher, seen=Seen(), channel=name, now=now)
+    file = to_channel(found, fetcher, name=name, now=now)
     body = {
         "ok": True,
-        "channel": found.file.name,
-        "version": found.file.version,
+        "channel": file.name,
+        "version": file.version,
         "log": {
             "origin": found.logged.origin,
             "size": found.logged.head.size,
             "witnesses": list(found.logged.witnesses),
         },
-        "status": {"version": found.status.version, "issued": str(found.status.issued)},
-        "revoked": [{"of": e.kind, "digest": str(e.digest), "reason": e.reason} for e in found.status.revoked],
-        "assigned": [
-            {"model": a.model, "release": str(a.release), "buckets": [a.first, a.end]} for a in found.file.assignments
-        ],
+        "status": {"version": found.status.version, "issued": found.status.issued},
+        "revoked": [{"of": e.kind, "digest": e.digest, "reason": e.reason} for e in found.status.revoked],
+        "assigned": [{"model": a.model, "release": a.release, "buckets": [a.first, a.end]} for a in file.assignments],
     }
     rows = [
-        (a.model, site.version_of(str(a.release)), f"{a.release.short}…", f"buckets {a.first} to {a.end}")
-        for a in found.file.assignments
+        (a.model, version_of(site, a.release), f"{a.release.short}…", f"buckets {a.first} to {a.end}")
+        for a in file.assignments
     ]
     revoked = [("revoked", e.kind, f"{e.digest.short}…", e.reason) for e in found.status.revoked]
     witnesses = ", ".join(found.logged.witnesses)
     return body, [
-        good(
-            f"{found.file.name} {found.file.version}: entry {found.logged.index} of {found.logged.head.size}, by {witnesses}"
-        ),
+        good(f"{file.name} {file.version}: entry {found.logged.index} of {found.logged.head.size}, by {witnesses}"),
         f"  status {found.status.version}, issued {found.status.issued:%Y-%m-%d %H:%M}Z; witnessed: internal only",
         *columns([*rows, *revoked], indent="  "),
     ]

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import click
 
 from chopmark.apps.cli.render import Answer, answers, bad, good
 from chopmark.artifacts import read_file
+from chopmark.device import Verdict, Verified
 
 MAX_TOKEN_BYTES = 1024
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
@@ -59,8 +59,9 @@ def enroll(
     Example:
         chopmark device enroll kiosks/kiosk-1 --model digits --token-file .chopmark/enrolment-token --poll 5
     """
-    agent = importlib.import_module("chopmark.apps.agent.main")
-    if None in (pin, channel, channel_url, fleet_url):
+    import chopmark.apps.agent.main as agent
+
+    if pin is None or channel is None or channel_url is None or fleet_url is None:
         from chopmark.release import open_workspace
 
         workspace = open_workspace(start)
@@ -96,7 +97,8 @@ def run(ctx: click.Context, folder: Path, *, once: bool) -> None:
     Example:
         chopmark device run kiosks/kiosk-1
     """
-    agent = importlib.import_module("chopmark.apps.agent.main")
+    import chopmark.apps.agent.main as agent
+
     ctx.exit(agent.run(folder, once=once))
 
 
@@ -110,8 +112,9 @@ def verify(folder: Path) -> Answer:
     Example:
         chopmark device verify kiosks/kiosk-1
     """
-    agent = importlib.import_module("chopmark.apps.agent.main")
-    verdicts = [agent.verdict_json(verdict) for verdict in agent.verify(folder).values()]
+    import chopmark.apps.agent.main as agent
+
+    verdicts = [verdict_json(verdict) for verdict in agent.verify(folder).values()]
     ok = all(verdict["verdict"] == "verified" for verdict in verdicts)
     lines = []
     for verdict in verdicts:
@@ -136,7 +139,31 @@ def load(folder: Path, model: str) -> Answer:
     Example:
         chopmark device load kiosks/kiosk-1 digits
     """
-    agent = importlib.import_module("chopmark.apps.agent.main")
-    with agent.load(folder, model) as loaded:
+    import chopmark
+
+    with chopmark.load(model, device=folder) as loaded:
         body = {"ok": True, "model": model, "version": loaded.release.version, "slot": loaded.slot, "tier": loaded.tier}
     return body, [good(f"{model} v{body['version']} loaded from sealed memory; T{body['tier']}, a software key")]
+
+
+def verdict_json(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict as people and scripts read it."""
+    if isinstance(verdict, Verified):
+        release = verdict.release
+        return {
+            "verdict": "verified",
+            "model": verdict.model,
+            "slot": verdict.slot,
+            "version": release.version,
+            "release": str(release.digest),
+        }
+    return {
+        "verdict": verdict.code,
+        "step": verdict.step,
+        "model": verdict.model,
+        "slot": verdict.slot,
+        "release": str(verdict.release) if verdict.release else None,
+        "message": verdict.message,
+        "hint": verdict.hint,
+        "evidence": {str(name): str(value)[:256] for name, value in verdict.evidence.items()},
+    }

@@ -31,6 +31,7 @@ def devices(start: Path) -> Answer:
     Example:
         chopmark fleet devices --json
     """
+    from chopmark.apps.cli.releasing import version_of
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
@@ -43,8 +44,8 @@ def devices(start: Path) -> Answer:
                 "name": d.name,
                 "condition": str(d.condition),
                 "tier": d.tier,
-                "running": {model: str(release) for model, release in d.running.items()},
-                "seen": str(d.seen) if d.seen else None,
+                "running": dict(d.running),
+                "seen": d.seen,
             }
             for d in found
         ],
@@ -54,7 +55,7 @@ def devices(start: Path) -> Answer:
             d.name,
             str(d.condition),
             f"T{d.tier}",
-            ", ".join(f"{m} {site.version_of(str(r)) or r.short}" for m, r in d.running.items()),
+            ", ".join(f"{m} {version_of(site, r)}" for m, r in d.running.items()),
             dim(f"{d.seen:%Y-%m-%d %H:%M:%S}Z" if d.seen else "never seen"),
         )
         for d in found
@@ -140,7 +141,7 @@ def release(start: Path, name: str, by: str) -> Answer:
     found = next((d for d in site.fleet.devices() if name in (d.id, d.name)), None)
     if found is None:
         raise UsageError(f"{name}: no such device", hint="chopmark fleet devices")
-    release_device(site.fleet, found.id, by=by)
+    release_device(site.fleet, found.id, by=by, now=site.clock.now())
     return {"ok": True, "device": found.id}, [
         good(f"{found.name} is released by {by}; its next report starts its chain anew")
     ]

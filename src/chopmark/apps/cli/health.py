@@ -9,7 +9,6 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from chopmark.clock import SystemClock
 from chopmark.errors import ChopmarkError
 
 SOON_DAYS = 30
@@ -57,7 +56,7 @@ def _workspace(start: Path) -> list[Finding]:
         site = Site.at(start)
         left = site.root.expires - site.clock.now()
     except ChopmarkError as error:
-        return [Finding(what="workspace", ok=error.code == "usage", detail=error.message, hint=error.hint)]
+        return [Finding(what="workspace", ok=error.code == "no-workspace", detail=error.message, hint=error.hint)]
     findings = [
         Finding(
             what="root",
@@ -78,8 +77,4 @@ def _workspace(start: Path) -> list[Finding]:
         )
     except ChopmarkError as error:
         findings.append(Finding(what="ledger", ok=False, detail=error.message, hint=error.hint))
-    age = SystemClock().now().year
-    findings.append(
-        Finding(what="clock", ok=age >= 2026, detail=f"{SystemClock().now():%Y-%m-%d %H:%M}Z", hint="set it")
-    )
     return findings

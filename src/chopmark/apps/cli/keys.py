@@ -84,7 +84,7 @@ def show(start: Path) -> Answer:
     data = {
         "ok": True,
         "workspace": root.workspace,
-        "root": {"version": root.version, "sha256": str(root.digest), "expires": str(root.expires), "k": root.rule.k},
+        "root": {"version": root.version, "sha256": root.digest, "expires": root.expires, "k": root.rule.k},
         "roles": {
             role.name: {
                 "owners": list(role.owners),

@@ -59,14 +59,18 @@ def entries(start: Path, kind: str | None) -> Answer:
     from chopmark.release.life import read_life
 
     site = Site.at(start)
-    events = [event for event in read_life(site.statements(), site.trust) if kind in (None, event.type)]
+    known = read_life(site.statements(), site.trust)
+    events = [event for event in known if kind in (None, event.type)]
     size = site.ledger.checkpoint.size
     data = {"ok": True, "size": size, "entries": [event.as_json() for event in events]}
     rows = [
         (f"#{e.index}", e.type, e.subject_name, e.problem or f"by {', '.join(e.owners)}", f"{e.digest.short}…")
         for e in events
     ]
-    return data, [*columns(rows), dim(f"{len(events)} statements; the other {size - len(events)} are publications")]
+    return data, [
+        *columns(rows),
+        dim(f"{len(events)} of {len(known)} statements; {size - len(known)} more entries are publications"),
+    ]
 
 
 @ledger.command()

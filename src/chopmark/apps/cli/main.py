@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from chopmark.apps.cli.render import show_error
-from chopmark.errors import ChopmarkError, InternalError, UsageError
+from chopmark.errors import ChopmarkError, InternalError, UndecidedError, UsageError
 
 COMMANDS: Final = {
     "init": ("setup:init", "make a workspace"),
@@ -32,14 +32,14 @@ COMMANDS: Final = {
     "hash": ("files:hash_", "the manifest and digest of a file or folder"),
     "sign": ("files:sign", "sign a package for stock tools (OpenSSF Model Signing)"),
     "verify": ("files:verify", "verify a package against its signature"),
-    "ledger": ("ledger:ledger", "proof, verify, checkpoint, fsck, export, witness"),
-    "policy": ("policy:policy", "check and explain the release policy"),
+    "ledger": ("ledger:ledger", "the transparency log: entries, proof, verify, fsck, export"),
+    "policy": ("policy:policy", "check a release policy"),
     "release": ("release:release", "propose, approve, check, merge, history, rollback, revoke"),
     "operator": ("services:operator", "publish what Git says"),
-    "channel": ("channel:channel", "what is published, and the status"),
+    "channel": ("channel:channel", "what is published, followed as a device does"),
     "device": ("device:device", "enroll, run, verify, load"),
-    "fleet": ("fleet:fleet", "devices, refusals and alerts"),
-    "keys": ("keys:keys", "list and show keys"),
+    "fleet": ("fleet:fleet", "devices, refusals, alerts, release from a hold"),
+    "keys": ("keys:keys", "list the keys, and which are here"),
     "trust": ("keys:trust", "who may say what"),
     "serve": ("services:serve", "the service: channel, ledger and fleet over HTTP"),
 }
@@ -115,6 +115,10 @@ def _as_ours(error: Exception) -> ChopmarkError:
         return UsageError(error.format_message(), hint="chopmark --help")
     if isinstance(error, click.Abort):
         return UsageError("stopped", code="stopped")
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "check the path, who owns it, and the space on the disk"
+        return UndecidedError(f"{where}{error.strerror or type(error).__name__}", code="not-possible", hint=hint)
     _debug()
     hint = "this is a fault of chopmark; run again with CHOPMARK_DEBUG=1 and report what it prints"
     return InternalError(f"{type(error).__name__}: {error}", hint=hint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,9 @@ from chopmark.errors import ChopmarkError, UsageError
 
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
+    from chopmark.artifacts import Digest
     from chopmark.fleet import Device, Refusal
-    from chopmark.policy import Summary, Verdict
+    from chopmark.policy import Verdict
     from chopmark.release.life import Event
 
 _DECISION = re.compile(r"G([1-9]\d{0,6})")
@@ -154,49 +154,10 @@ def _detail(event: Event) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateDecision:
-    """A decision over approvals, with the one over the evidence that it rests on.
-
-    Attributes:
-        index: of its entry in the ledger.
-        evidence: None where the ledger has no such decision about the same package and policy.
-    """
-
-    index: int
-    summary: Summary
-    evidence: Summary | None
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """All rules, those over the evidence first."""
-        return (*(self.evidence.verdicts if self.evidence else ()), *self.summary.verdicts)
-
-
-def decisions(site: Site) -> list[GateDecision]:
-    """Return every gate decision over approvals, in ledger order: G1, G2, …."""
-    from chopmark.policy import Phase, read_vsa
-    from chopmark.statements import PredicateType, decode_statement, verify
-
-    found: list[GateDecision] = []
-    evidence: dict[tuple[object, object], Summary] = {}
-    for index, envelope in site.statements():
-        try:
-            if decode_statement(envelope.payload).predicate_type != PredicateType.VSA:
-                continue
-            summary = read_vsa(verify(envelope, site.trust, "gate").statement)
-        except ChopmarkError:
-            continue  # `trace` and `ledger fsck` show what does not verify; it is no decision
-        about = (summary.subject, summary.policy)
-        if summary.phase is Phase.APPROVAL:
-            found.append(GateDecision(index=index, summary=summary, evidence=evidence.get(about)))
-        else:
-            evidence[about] = summary
-    return found
-
-
 def _explain_decision(site: Site, number: int) -> Answer:
-    made = decisions(site)
+    from chopmark.release.record import decisions
+
+    made = decisions(site.statements(), site.trust)
     if number > len(made):
         raise UsageError(f"G{number}: there are {len(made)} decisions", hint="chopmark release check makes one")
     decision = made[number - 1]
@@ -208,12 +169,11 @@ def _explain_decision(site: Site, number: int) -> Answer:
         "allowed": summary.passed,
         "entry": index,
         "subject": summary.subject.name,
-        "manifest": str(summary.subject.digest),
-        "release": str(summary.release),
-        "approvals": list(summary.approvals),
+        "manifest": summary.subject.digest,
+        "release": summary.release,
+        "approvals": summary.approvals,
         "rules": [
-            {"id": v.id, "phase": str(v.phase), "ok": v.ok, "message": v.message, "facts": [str(f) for f in v.facts]}
-            for v in verdicts
+            {"id": v.id, "phase": str(v.phase), "ok": v.ok, "message": v.message, "facts": v.facts} for v in verdicts
         ],
     }
     outcome = good("ALLOWED") if summary.passed else bad("REFUSED")
@@ -260,8 +220,8 @@ def _explain_refusal(site: Site, refusal: Refusal | None, what: str) -> Answer:
         "message": refusal.message,
         "facts": dict(refusal.facts),
         "hint": refusal.hint,
-        "report": str(refusal.report),
-        "first": str(refusal.first),
+        "report": refusal.report,
+        "first": refusal.first,
         "count": refusal.count,
     }
     lines = [
@@ -285,13 +245,14 @@ def _explain_device(site: Site, device: Device) -> Answer:
         "condition": str(device.condition),
         "tier": device.tier,
         "standings": {
-            topic: {"verdict": s.verdict, "refusal": s.refusal, "running": str(s.running or "")}
+            topic: {"verdict": s.verdict, "refusal": s.refusal, "running": s.running}
             for topic, s in device.standings.items()
         },
     }
     lines = [
         f"{strong(device.name)}  {device.id}  {device.condition}  T{device.tier}",
         *([f"  held: {device.held}"] * bool(device.held)),
+        *([f"  released from a hold by {device.released}"] * bool(device.released)),
     ]
     rows = [
         (
@@ -307,9 +268,11 @@ def _explain_device(site: Site, device: Device) -> Answer:
 
 
 def _git(site: Site) -> tuple[dict[str, object], str]:
+    from chopmark.apps.cli.releasing import what_main_asks_for
+
     head = site.git.head("main")
     try:
-        wanted = site.desired()
+        wanted = what_main_asks_for(site)
     except ChopmarkError as error:
         if error.code != "desired-empty":
             raise
@@ -337,9 +300,10 @@ def _ledger(site: Site) -> tuple[dict[str, object], str]:
 
 
 def _channel(site: Site) -> tuple[dict[str, object], str]:
+    from chopmark.channel.publish import read_current
     from chopmark.release.reconcile import assignments_of
 
-    published = site.published()
+    published = read_current(site.published, site.workspace.channel)
     assignments = assignments_of(published)
     assigned = ", ".join(f"{a.model} {_label(site, a.release)}" for a in assignments) or "nothing"
     version, status = published.version(site.workspace.channel), published.version("status")
@@ -348,7 +312,7 @@ def _channel(site: Site) -> tuple[dict[str, object], str]:
         "version": version,
         "timestamp": published.timestamp,
         "status": status,
-        "assigned": {a.model: str(a.release) for a in assignments},
+        "assigned": {a.model: a.release for a in assignments},
     }
     return body, f"{site.workspace.channel} {version}  assigns {assigned}; status {status}"
 
@@ -381,5 +345,7 @@ def _device_row(device: Device, site: Site) -> tuple[str, ...]:
     )
 
 
-def _label(site: Site, release: object) -> str:
-    return site.version_of(str(release)) or str(release)[:15] + "…"
+def _label(site: Site, release: Digest | None) -> str:
+    from chopmark.apps.cli.releasing import version_of
+
+    return version_of(site, release)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,8 @@ import click
 from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good
 
 if TYPE_CHECKING:
-    from chopmark.apps.cli.wiring import Site
-    from chopmark.artifacts import Digest
     from chopmark.policy import Decision
-    from chopmark.release import Approval, Checked, Merge, Proposal, Withdrawal
-
-RANGE = ">=1.20,<2"
+    from chopmark.release import Checked
 
 
 @click.group()
@@ -51,17 +46,20 @@ def propose(start: Path, package: Path, model: str, label: str, fallback: tuple[
     Example:
         chopmark release propose packages/digits-2/package --model digits --version 2 --fallback v1
     """
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
-    fallbacks = [site.release_digest(text) for text in fallback]
-    done = propose_package(site, package, model=model, label=label, fallbacks=fallbacks, check_class=check_class)
+    fallbacks = [releasing.named_release(site, text) for text in fallback]
+    done = releasing.propose_package(
+        site, package, model=model, label=label, fallbacks=fallbacks, check_class=check_class
+    )
     body = {
         "ok": done.release is not None,
         "branch": done.branch,
         "commit": done.commit,
-        "release": str(done.release.digest) if done.release else None,
-        "evidence": str(done.vsa),
+        "release": done.release.digest if done.release else None,
+        "evidence": done.vsa,
         "rules": _rules(done.decision),
     }
     if done.release is None:
@@ -85,11 +83,12 @@ def approve(start: Path, name: str, owner: str) -> Answer:
     Example:
         chopmark release approve digits-2 --as owner-a
     """
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
-    done = approve_release(Site.at(start), name, owner)
+    done = releasing.approve_release(Site.at(start), name, owner)
     counted = list(done.approvals.counted)
-    body = {"ok": True, "release": str(done.release.digest), "approvals": counted, "commit": done.commit}
+    body = {"ok": True, "release": done.release.digest, "approvals": counted, "commit": done.commit}
     return body, [
         good(f"{owner} approved {name}: the evidence was decided again here, and holds"),
         f"  signed by {', '.join(counted)}; next: chopmark release check {name}",
@@ -107,9 +106,10 @@ def check(start: Path, name: str) -> Answer:
     Example:
         chopmark release check digits-2
     """
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
-    return _checked(check_release(Site.at(start), name))
+    return _checked(releasing.check_release(Site.at(start), name))
 
 
 @release.command()
@@ -123,9 +123,10 @@ def merge(start: Path, name: str) -> Answer:
     Example:
         chopmark release merge digits-2
     """
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
-    done = merge_release(Site.at(start), name)
+    done = releasing.merge_release(Site.at(start), name)
     body, lines = _checked(done.checked)
     if done.commit is None:
         return body, lines
@@ -148,19 +149,20 @@ def rollback(start: Path, model: str, reason: str, *, yes: bool) -> Answer:
         chopmark release rollback digits --reason "misreads sevens"
         chopmark release rollback digits --reason "misreads sevens" --yes
     """
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
     if not yes:
-        now = site.current_release(model)
-        names = [site.version_of(str(digest)) or digest.short for digest in now.fallbacks]
-        body = {"ok": True, "done": False, "release": str(now.digest), "fallbacks": [str(d) for d in now.fallbacks]}
+        now = releasing.current_release(site, model)
+        names = [releasing.version_of(site, digest) for digest in now.fallbacks]
+        body = {"ok": True, "done": False, "release": now.digest, "fallbacks": now.fallbacks}
         return body, [
             f"{model} is at v{now.version}; its approvers named {', '.join(names) or 'no fallback'} to go back to",
             "  next: the same with --yes",
         ]
-    done = withdraw_release(site, model, reason)
-    body = {"ok": True, "done": True, "commit": done.commit, "fallback": str(done.fallback.digest)}
+    done = releasing.withdraw_release(site, model, reason)
+    body = {"ok": True, "done": True, "commit": done.commit, "fallback": done.fallback.digest}
     return body, [
         good(f"{model} v{done.release.version} withdrawn: git revert {done.commit[:8]}"),
         f"  v{done.fallback.version} is what main asks for now; the operator publishes it",
@@ -181,12 +183,13 @@ def revoke(start: Path, model: str, reason: str, owners: tuple[str, ...], text: 
     Example:
         chopmark release revoke digits --reason backdoor --as security-a --as security-b
     """
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
-    digest = site.release_digest(text) if text else site.current_release(model).digest
-    index = revoke_release(site, model, digest, reason=reason, owners=owners)
-    body = {"ok": True, "release": str(digest), "entry": index}
+    digest = releasing.named_release(site, text) if text else releasing.current_release(site, model).digest
+    index = releasing.revoke_release(site, model, digest, reason=reason, owners=owners)
+    body = {"ok": True, "release": digest, "entry": index}
     return body, [
         good(f"{model} {digest.short}… is revoked: {reason}"),
         f"  entry {index}; devices refuse it at their next refresh",
@@ -203,124 +206,45 @@ def history(start: Path) -> Answer:
     Example:
         chopmark release history
     """
-    from chopmark.apps.cli.overview import decisions
+    from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
+    from chopmark.release.record import decisions
 
     site = Site.at(start)
-    made = list(enumerate(decisions(site), 1))
+    made = decisions(site.statements(), site.trust)
     body = {
         "ok": True,
         "decisions": [
             {
-                "id": f"G{number}",
+                "id": found.id,
                 "entry": found.index,
                 "allowed": found.summary.passed,
-                "release": str(found.summary.release),
-                "approvals": list(found.summary.approvals),
+                "release": found.summary.release,
+                "approvals": found.summary.approvals,
             }
-            for number, found in made
+            for found in made
         ],
     }
     rows = [
         (
-            f"G{number}",
+            found.id,
             good("allowed") if found.summary.passed else bad("refused"),
-            f"{found.summary.subject.name} {site.version_of(str(found.summary.release))}",
+            f"{found.summary.subject.name} {releasing.version_of(site, found.summary.release)}",
             f"{found.summary.release.short}…" if found.summary.release else "",
             ", ".join(found.summary.approvals),
             dim(f"{found.summary.time:%Y-%m-%d %H:%M:%S}Z  entry {found.index}"),
         )
-        for number, found in made
+        for found in made
     ]
     return body, columns(rows)
-
-
-def propose_package(
-    site: Site, package: Path, *, model: str, label: str, fallbacks: Sequence[Digest], check_class: str = "normal"
-) -> Proposal:
-    """Propose the package in a folder for the workspace's channel."""
-    from chopmark.artifacts import scan
-    from chopmark.channel import RuntimeNeed
-    from chopmark.errors import UsageError
-    from chopmark.release import Draft
-    from chopmark.release import propose as propose_draft
-
-    manifest = scan(package)
-    self_test = manifest.file("self-test.json")
-    if self_test is None:
-        raise UsageError(f"{package}: has no self-test.json", hint="make it with: chopmark build package")
-    draft = Draft(
-        model=model,
-        version=label,
-        manifest=manifest.digest,
-        manifest_length=len(manifest.encode()),
-        channels=(site.workspace.channel,),
-        runtime=RuntimeNeed(name=site.runtime().name, range=RANGE, libraries={}),
-        self_test=self_test.sha256,
-        fallbacks=tuple(fallbacks),
-        check_class=check_class,
-    )
-    return propose_draft(draft, host=site.git, gate=site.gate(), by=site.committer("maintainer"))
-
-
-def approve_release(site: Site, name: str, owner: str) -> Approval:
-    """Approve the release *name* with the keys of *owner*."""
-    from chopmark.release import approve as approve_branch
-
-    return approve_branch(
-        f"release/{name}",
-        host=site.git,
-        source=site,
-        trust=site.trust,
-        signers=site.signers(owner),
-        by=site.committer("maintainer"),
-        at=site.clock.now(),
-    )
-
-
-def check_release(site: Site, name: str) -> Checked:
-    """Decide over the release *name*."""
-    from chopmark.release import check as check_branch
-
-    return check_branch(f"release/{name}", host=site.git, gate=site.gate())
-
-
-def merge_release(site: Site, name: str) -> Merge:
-    """Check and merge the release *name*."""
-    from chopmark.release import merge as merge_branch
-
-    return merge_branch(f"release/{name}", host=site.git, gate=site.gate(), by=site.committer("maintainer"))
-
-
-def withdraw_release(site: Site, model: str, reason: str) -> Withdrawal:
-    """Go back to the fallback of the current release of *model*."""
-    from chopmark.release import withdraw
-
-    return withdraw(
-        model, host=site.git, trust=site.trust, by=site.committer("maintainer"), at=site.clock.now(), reason=reason
-    )
-
-
-def revoke_release(site: Site, model: str, digest: Digest, *, reason: str, owners: Sequence[str]) -> int:
-    """Have the security host revoke *digest*, and log the statement; return its index."""
-    from chopmark.channel.status import revocation
-    from chopmark.statements import encode_envelope, sign
-
-    keys = [key for owner in owners for key in site.signers(owner)]
-    statement = revocation(
-        workspace=site.workspace.name, model=model, kind="release", digest=digest, reason=reason, since=site.clock.now()
-    )
-    envelope = sign(statement, keys)
-    site.security_host().submit(encode_envelope(envelope))
-    return site.log(envelope)
 
 
 def _checked(done: Checked) -> Answer:
     body = {
         "ok": done.allowed,
-        "release": str(done.release.digest),
+        "release": done.release.digest,
         "approvals": list(done.approvals.counted),
-        "decision": str(done.vsa),
+        "decision": done.vsa,
         "rules": _rules(done.decision),
     }
     line = f"{done.release.model} {done.release.version}  release {done.release.digest.short}…"
@@ -329,9 +253,7 @@ def _checked(done: Checked) -> Answer:
 
 
 def _rules(decision: Decision) -> list[dict[str, object]]:
-    return [
-        {"id": v.id, "ok": v.ok, "message": v.message, "facts": [str(f) for f in v.facts]} for v in decision.verdicts
-    ]
+    return [{"id": v.id, "ok": v.ok, "message": v.message, "facts": v.facts} for v in decision.verdicts]
 
 
 def _rule_lines(decision: Decision) -> list[str]:

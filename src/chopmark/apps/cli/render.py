@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import wraps
 from typing import ParamSpec
 
 import click
 
+from chopmark.clock import format_time
 from chopmark.errors import ChopmarkError
 
 P = ParamSpec("P")
@@ -34,7 +36,7 @@ def answers(command: Callable[P, Answer]) -> Callable[P, None]:
         as_json = bool(kwargs.pop("as_json"))
         data, lines = command(*args, **kwargs)
         if as_json:
-            click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+            click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=_plain))
         else:
             for line in lines:
                 click.echo(line)
@@ -42,6 +44,11 @@ def answers(command: Callable[P, Answer]) -> Callable[P, None]:
             click.get_current_context().exit(1)
 
     return run
+
+
+def _plain(value: object) -> str:
+    """Write what JSON has no form for: times as everywhere on the wire, digests and names as they are shown."""
+    return format_time(value) if isinstance(value, datetime) else str(value)
 
 
 def say(line: str) -> None:
@@ -70,7 +77,7 @@ def show_error(error: ChopmarkError, *, as_json: bool) -> None:
     if as_json:
         body = {"ok": False, "error": error.code, "message": error.message, "hint": error.hint}
         body["evidence"] = dict(error.evidence)
-        click.echo(json.dumps(body, ensure_ascii=False, indent=2, default=str))
+        click.echo(json.dumps(body, ensure_ascii=False, indent=2, default=_plain))
         return
     say(f"{click.style('error', fg='red', bold=True)} {error.code}: {error.message}")
     if error.hint:

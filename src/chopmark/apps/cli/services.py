@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import click
@@ -35,9 +34,10 @@ def serve(ctx: click.Context, only: str) -> None:
 
 
 def start_service(part: str, ctx: click.Context) -> None:
-    """Hand over to ``apps.service``, on the address that the workspace gives this part; ends with its exit code."""
+    """Hand over to ``apps.service``, on the address that the workspace gives this part, until it is told to stop."""
     from urllib.parse import urlsplit
 
+    import chopmark.apps.service.main as service
     from chopmark.apps.cli.wiring import WITNESS
     from chopmark.release import open_workspace
 
@@ -50,8 +50,7 @@ def start_service(part: str, ctx: click.Context) -> None:
     argv = [part, "--workspace", str(workspace.folder), "--port", str(urlsplit(urls[part]).port or 0)]
     if part == "witness":
         argv += ["--name", WITNESS]
-    service = importlib.import_module("chopmark.apps.service.main")
-    ctx.exit(service.main([*argv, *ctx.args]))  # what the user adds stands later, and so decides
+    service.main([*argv, *ctx.args])  # what the user adds stands later, and so decides
 
 
 @click.group()
@@ -75,7 +74,8 @@ def once(start: Path) -> Answer:
     Example:
         chopmark operator once
     """
-    app = importlib.import_module("chopmark.apps.operator.main")
+    import chopmark.apps.operator.main as app
+
     done = app.once(start)
     return done.as_json(), [good(line) for line in done.explain()]
 
@@ -83,13 +83,14 @@ def once(start: Path) -> Answer:
 @operator.command()
 @click.option("--every", "every_s", default=5.0, show_default=True, help="Seconds between looks at Git.")
 @click.option("--refresh", "refresh_s", default=3600.0, show_default=True, help="Seconds a timestamp may age.")
-@click.pass_context
-def run(ctx: click.Context, every_s: float, refresh_s: float) -> None:
+@click.pass_obj
+def run(start: Path, every_s: float, refresh_s: float) -> None:
     """Keep the channel as Git says, until stopped.
 
     \b
     Example:
         chopmark operator run --every 5
     """
-    app = importlib.import_module("chopmark.apps.operator.main")
-    ctx.exit(app.run(ctx.obj, every_s=every_s, refresh_s=refresh_s))
+    import chopmark.apps.operator.main as app
+
+    app.run(start, every_s=every_s, refresh_s=refresh_s)

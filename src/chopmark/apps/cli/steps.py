@@ -39,7 +39,7 @@ from chopmark.builds import (
 )
 from chopmark.canonical import encode
 from chopmark.errors import UsageError, VerificationError
-from chopmark.statements import PredicateType, Statement, Subject, VerifiedStatement, verify
+from chopmark.statements import PredicateType, Statement, Subject, VerifiedStatement, verified
 
 if TYPE_CHECKING:
     from chopmark.builds import Assessed
@@ -116,7 +116,15 @@ def run_step(site: Site, step: Step) -> tuple[Built, int]:
 
 
 def make_package(
-    site: Site, *, model: str, model_file: Path, files: Path, data: Path, into: Path, values: Mapping[str, str]
+    site: Site,
+    *,
+    model: str,
+    model_file: Path,
+    files: Path,
+    data: Path,
+    into: Path,
+    values: Mapping[str, str],
+    replace: bool = False,
 ) -> tuple[Package, int]:
     """Assemble and record the package of a model that a recorded step left.
 
@@ -124,10 +132,12 @@ def make_package(
         files: a folder with labels.json, preprocessing.json and the model card's template.
         data: the registered dataset; self-test rows are taken from what was held back.
         values: for the places in the model card.
+        replace: a package that stands in *into*, unless it was released.
     """
+    _check_free(site, into, replace=replace)
     entry = hash_file(model_file)
     _recorded(site, entry.sha256, PredicateType.PROVENANCE, "builder", str(model_file))
-    session = site.runtime().load(read_file(model_file, max_bytes=2**31))
+    session = site.runtime.load(read_file(model_file, max_bytes=2**31))
     with tempfile.TemporaryDirectory(prefix="chopmark-package-") as temporary:
         made = Path(temporary)
         examples = held_back(site, data)
@@ -143,6 +153,16 @@ def make_package(
     keep(site, result.folder, result.manifest)
     index, _ = site.record(result.statement, "builder")
     return result, index
+
+
+def _check_free(site: Site, into: Path, *, replace: bool) -> None:
+    if not (into / "package").exists():
+        return
+    released = {release.manifest for release in site.releases.values()}
+    if scan(into / "package").digest in released:
+        raise UsageError(f"{into}: holds a package that was released", hint="choose another --version")
+    if not replace:
+        raise UsageError(f"{into}: holds a package already", hint="choose another --version, or add --replace")
 
 
 def keep(site: Site, folder: Path, manifest: Manifest) -> None:
@@ -161,7 +181,7 @@ def test_package(site: Site, *, model: str, folder: Path, data: Path) -> tuple[A
         folder,
         model=model,
         package=digest,
-        runtime=site.runtime(),
+        runtime=site.runtime,
         examples=held_back(site, data),
         requirements=REQUIRED,
     )
@@ -279,9 +299,9 @@ def _dataset(site: Site, data: Path) -> VerifiedStatement:
 def _recorded(site: Site, digest: Digest, kind: PredicateType, role: str, what: str) -> VerifiedStatement:
     """Return the newest statement of *kind* about *digest*."""
     found = None
-    for verified in _statements(site, kind, role):
-        if digest in {subject.digest for subject in verified.statement.subjects}:
-            found = verified
+    for statement in _statements(site, kind, role):
+        if digest in {subject.digest for subject in statement.statement.subjects}:
+            found = statement
     if found is None:
         raise VerificationError(
             f"{what}: the ledger has no {kind.short} of {digest.short}… by {role}",
@@ -293,15 +313,7 @@ def _recorded(site: Site, digest: Digest, kind: PredicateType, role: str, what: 
 
 
 def _statements(site: Site, kind: PredicateType, role: str) -> list[VerifiedStatement]:
-    found = []
-    for _, envelope in site.statements():
-        try:
-            verified = verify(envelope, site.trust, role)
-        except VerificationError:
-            continue
-        if verified.statement.predicate_type == kind:
-            found.append(verified)
-    return found
+    return [statement for _, statement in verified(site.statements(), site.trust, kind=kind, role=role)]
 
 
 def _accuracy(measured: VerifiedStatement) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 import tempfile
 import time
@@ -25,18 +26,23 @@ if TYPE_CHECKING:
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 MODEL = "yours"
+MAX_ROW = 1_000_000
 TO_PASTE = """\
+import logging
 import chopmark
 from chopmark.errors import Refused
 
 try:
-    with chopmark.load("digits", device="/var/lib/chopmark") as model:
-        answer = model.run(rows)
+    with chopmark.load("{model}", device="/var/lib/chopmark") as model:
+        answer = model.run([[0.0] * {width}])
 except Refused as refusal:
-    # not the model that was approved: go on without it; the fleet knows already
-    log.error("model refused: %s: %s", refusal.code, refusal)
-    answer = None
+    logging.error("model refused: %s: %s", refusal.code, refusal)
+    answer = None  # go on without it; the fleet knows already
 """
+OPEN_SIZES = (1, 16, 64, 224, 512, 16_000)
+"""Tried in turn for sizes that a model leaves open: single values, images, sequences, a second of sound."""
+LOADABLE = frozenset({"operator-denied", "domain-denied", "version"})
+"""Findings that a policy decides about; with any other the file is not what it says, and no parser here sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,7 @@ class Tried:
     load_ms: float
     changed: int
     refusal: Refused
+    width: int
 
 
 @click.command("try")
@@ -94,7 +101,7 @@ def try_(file: Path) -> Answer:
         good("undone     and loads again"),
         "",
         dim("the lines to paste into your application:"),
-        *TO_PASTE.splitlines(),
+        *TO_PASTE.format(model=_model_name(file), width=done.width).splitlines(),
     ]
 
 
@@ -110,12 +117,14 @@ def run_try(file: Path, folder: Path, tell: Callable[[str], None]) -> Tried:
 
     data = read_file(file, max_bytes=MAX_MODEL_BYTES)
     inspection = inspect_bytes(data)
+    _check_loadable(inspection)
     tell("making a throw-away trust …")
     site = Site(create_workspace(folder / "workspace", name="try", channel="production", port=1))
-    session = site.runtime().load(data)
+    session = site.runtime.load(data)
     package = folder / "package"
     write_file(package / "model.onnx", data)
-    write_file(package / "self-test.json", _self_test(session))
+    width, self_test = _self_test(session)
+    write_file(package / "self-test.json", self_test)
     manifest = scan(package)
     release = publish(site, package, manifest)
     tell("a device follows the channel …")
@@ -138,29 +147,64 @@ def run_try(file: Path, folder: Path, tell: Callable[[str], None]) -> Tried:
     shutil.copyfile(file, model)
     _load(device)
     return Tried(
-        inspection=inspection, release=release, manifest=manifest, load_ms=load_ms, changed=changed, refusal=refusal
+        inspection=inspection,
+        release=release,
+        manifest=manifest,
+        load_ms=load_ms,
+        changed=changed,
+        refusal=refusal,
+        width=width,
     )
 
 
-def _self_test(session: Session) -> bytes:
+def _check_loadable(inspection: Inspection) -> None:
+    serious = [finding for finding in inspection.findings if finding.code not in LOADABLE]
+    if serious or inspection.format != "onnx":
+        shown = serious[0] if serious else None
+        raise VerificationError(
+            f"{shown.message} ({shown.where})" if shown else f"not an ONNX model, but {inspection.format}",
+            code="inspection-failed",
+            hint="`chopmark inspect FILE` lists all that was found; no parser was given this file",
+        )
+
+
+def _self_test(session: Session) -> tuple[int, bytes]:
+    """Return the width of a row that the model runs on, and self-test vectors of such rows."""
     from chopmark.artifacts import selftest
 
-    rows = [[value] * session.width for value in (0, 1)]
-    try:
-        return selftest.encode_vectors(selftest.record(session, rows, tolerance=10_000))
-    except VerificationError as error:
-        hint = "sizes that the model leaves open are taken as 1 here; give it fixed input sizes, then try again"
-        raise VerificationError(error.message, code=error.code, hint=hint) from error
+    failure: VerificationError | None = None
+    for size in OPEN_SIZES:
+        width = session.width(size)
+        if width > MAX_ROW:
+            break
+        try:
+            vectors = selftest.record(session, [[value] * width for value in (0, 1)], tolerance=10_000)
+        except VerificationError as error:
+            failure = error
+        else:
+            return width, selftest.encode_vectors(vectors)
+    raise VerificationError(
+        failure.message if failure else "a row of this model is too long to try",
+        code="model-not-runnable",
+        hint=f"it runs on rows of none of the sizes tried ({', '.join(map(str, OPEN_SIZES))}); fix its input sizes",
+    )
+
+
+def _model_name(file: Path) -> str:
+    """Return a name that a release of *file* could have."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or MODEL
+    return name[:63]
 
 
 def publish(site: Site, package: Path, manifest: Manifest) -> Release:
     """Approve and publish *package* without Git, gate and network: what a device checks is all there."""
     from chopmark.artifacts import Digest, read_file
-    from chopmark.channel import Assignment, Release, RuntimeNeed, decode_release, release_statement
-    from chopmark.channel.publish import Shipment
+    from chopmark.channel import BUCKETS, Assignment, Release, RuntimeNeed, decode_release, release_statement
+    from chopmark.channel.follow import MAX_TARGETS_BYTES
+    from chopmark.channel.publish import Lifetimes, Publisher, Shipment
     from chopmark.statements import encode_envelope, sign
 
-    runtime = site.runtime()
+    runtime = site.runtime
     self_test = manifest.file("self-test.json")
     nothing = Digest.of(b"")  # no gate decided here, and no evidence stands behind it
     draft = Release(
@@ -192,10 +236,33 @@ def publish(site: Site, package: Path, manifest: Manifest) -> Release:
         manifest=manifest,
         files={e.name: read_file(package / e.name, max_bytes=e.length) for e in manifest.files},
     )
-    site.publish_alone(
-        (Assignment(model=MODEL, runtime=runtime.name, first=0, end=10_000, release=release.digest),), (shipment,)
+    publisher = Publisher(
+        store=site.published,
+        root=site.root,
+        channel=site.workspace.channel,
+        signers=site.signers("operator"),
+        prove=lambda leaf: _prove(site, leaf),
+        lifetimes=Lifetimes(),
+    )
+    publisher.publish(
+        assignments=(Assignment(model=MODEL, runtime=runtime.name, first=0, end=BUCKETS, release=release.digest),),
+        shipments=(shipment,),
+        targets=read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES),
+        status=site.status_host().current(),
+        now=site.clock.now(),
     )
     return release
+
+
+def _prove(site: Site, leaf: bytes) -> bytes:
+    """Log *leaf* and have it witnessed inside this process."""
+    from chopmark.apps.cli.wiring import WITNESS
+    from chopmark.ledger import WitnessPolicy
+    from chopmark.ledger.feed import feed
+
+    index = site.ledger.append([leaf])[0]
+    feed(site.ledger, WitnessPolicy.parse(site.trust.witness_policy), {WITNESS: site.own_witness()})
+    return site.ledger.prove(index)
 
 
 def _load(device: Path) -> None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
 from chopmark.apps.operator.wiring import open_operator
-from chopmark.errors import ChopmarkError, Retry
+from chopmark.errors import ChopmarkError, Retry, spoken
 from chopmark.release import open_workspace
 from chopmark.release.reconcile import Reconciled
 
@@ -23,8 +24,8 @@ def once(start: Path) -> Reconciled:
     return open_operator(open_workspace(start), refresh_every=timedelta(seconds=REFRESH_S)).once()
 
 
-def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> int:
-    """Look every *every_s* seconds until SIGTERM or SIGINT; back off while it fails. Return the exit code."""
+def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> None:
+    """Look every *every_s* seconds until SIGTERM or SIGINT; back off while it fails."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -34,17 +35,16 @@ def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> int:
         try:
             done = operator.once()
         except ChopmarkError as error:
-            _say(f"{error.code}: {error.message}" + (f"  hint: {error.hint}" if error.hint else ""))
+            _say(spoken(error))
             # What waits for a human is still looked at: the human may have acted, in Git or on the network.
             pause = min(MAX_PAUSE_S, max(every_s, pause * 2)) if error.retry is Retry.STALL else every_s
         else:
             pause = every_s
             if done.changes:
-                for line in done.explain():
-                    _say(line)
+                _say(done.explain())
         stop.wait(pause)
-    return 0
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the loop talks to whoever started it
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the loop talks to whoever started it

@@ -10,14 +10,12 @@ from chopmark.adapters.git.local import LocalGit
 from chopmark.adapters.http.fetcher import HttpFetcher
 from chopmark.adapters.http.witness import HttpWitness
 from chopmark.adapters.kms import file as kms
-from chopmark.adapters.sql import head as sql_head
-from chopmark.adapters.sql import ledger as sql_ledger
+from chopmark.adapters.sql.embedded import open_ledger
 from chopmark.artifacts import read_file
 from chopmark.channel.publish import Lifetimes, Publisher
 from chopmark.clock import SystemClock
 from chopmark.ledger import WitnessPolicy
 from chopmark.ledger.feed import feed
-from chopmark.ledger.sequencer import Ledger
 from chopmark.release import Workspace
 from chopmark.release.reconcile import Operator
 
@@ -28,12 +26,11 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
     """Return the operator of *workspace*, with its keys, its ledger and the way to security host and witnesses."""
     root, trust = workspace.trusted()
     clock = SystemClock()
-    keys = {owner: sorted(workspace.owner_keys(owner).glob("*.pem")) for owner in ("log", "operator")}
-    ledger = Ledger.open(
-        store=sql_ledger.load(workspace.state / "ledger.db"),
-        heads=sql_head.load(workspace.state / "head.db"),
+    ledger = open_ledger(
+        workspace.ledger_db,
+        workspace.head_db,
         origin=trust.logs[0].origin,
-        signers=[kms.load(path) for path in keys["log"]],
+        signers=kms.load_all(workspace.owner_keys("log")),
         clock=clock,
     )
     witnesses = {name: HttpWitness(url) for name, url in workspace.witness_urls.items()}
@@ -43,14 +40,14 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
     def prove(leaf: bytes) -> bytes:
         index = ledger.append([leaf])[0]
         feed(ledger, policy, witnesses)
-        ledger.export(workspace.state / "log")
+        ledger.export(workspace.ledger_files)
         return ledger.prove(index)
 
     publisher = Publisher(
         store=store,
         root=root,
         channel=workspace.channel,
-        signers=[kms.load(path) for path in keys["operator"]],
+        signers=kms.load_all(workspace.owner_keys("operator")),
         prove=prove,
         lifetimes=Lifetimes(),
     )
@@ -59,12 +56,12 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
         git=LocalGit(workspace.repository),
         trust=trust,
         channel=workspace.channel,
-        targets=read_file(workspace.repository / "trust" / "targets.json", max_bytes=MAX_METADATA_BYTES),
+        targets=read_file(workspace.targets, max_bytes=MAX_METADATA_BYTES),
         store=store,
         publisher=publisher,
         blobs=FolderBlobs(workspace.blobs),
         fetch_status=lambda: security.fetch("status.json", max_bytes=MAX_METADATA_BYTES),
-        status_file=workspace.state / "operator.json",
+        status_file=workspace.operator_status,
         clock=clock,
         refresh_every=refresh_every,
     )

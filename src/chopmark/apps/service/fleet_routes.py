@@ -9,36 +9,25 @@ from anyio import to_thread
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from chopmark import canonical
 from chopmark.apps.service.web import AnyRequest, in_thread, json_response, raw_response
 from chopmark.artifacts import Digest
 from chopmark.clock import format_time
 from chopmark.fleet import Device, Fleet, Refusal, summarise
-from chopmark.telemetry import MAX_REPORT_BYTES
+from chopmark.telemetry import MAX_ENROLMENT_BYTES, MAX_REPORT_BYTES, decode_enrolment, encode_enrolled
 
-MAX_ENROLMENT_BYTES: Final = 16 * 1024
 ENVELOPE_TYPE: Final = "application/vnd.dsse.envelope.v1+json"
 _MAX_LISTED: Final = 1000
-
-
-class _Enrolment(canonical.Strict, frozen=True, kw_only=True):
-    token: str
-    public: str
-    name: str
 
 
 def fleet_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
     """Return the routes of *fleet*."""
 
-    def enrol(body: bytes) -> bytes:
-        wire = canonical.decode_as(body, _Enrolment, what="enrolment", max_bytes=MAX_ENROLMENT_BYTES)
-        spki = canonical.decode_base64(wire.public, what="public key")
-        made = fleet.enrol(token=wire.token, spki=spki, name=wire.name)
-        return canonical.encode({"device": made.device, "nonce": made.nonce})
+    def enroll(body: bytes) -> bytes:
+        return encode_enrolled(fleet.enroll(decode_enrolment(body)))
 
     @post("/v1/devices", request_max_body_size=MAX_ENROLMENT_BYTES)
-    async def enrol_device(request: AnyRequest) -> Response[bytes]:
-        return raw_response(await in_thread(enrol, request), media_type="application/json", status=201)
+    async def enroll_device(request: AnyRequest) -> Response[bytes]:
+        return raw_response(await in_thread(enroll, request), media_type="application/json", status=201)
 
     @post("/v1/reports", request_max_body_size=MAX_REPORT_BYTES)
     async def take_report(request: AnyRequest) -> Response[bytes]:
@@ -73,7 +62,7 @@ def fleet_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
             }
         )
 
-    return [enrol_device, take_report, challenge, devices, refusals, status]
+    return [enroll_device, take_report, challenge, devices, refusals, status]
 
 
 def device_json(device: Device) -> dict[str, object]:

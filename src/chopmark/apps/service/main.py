@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from litestar import Litestar
 
 from chopmark.apps.service import wiring
 from chopmark.apps.service.serve import Address, serve
-from chopmark.errors import ChopmarkError
+from chopmark.channel.status import STATUS_INTERVAL
 from chopmark.release.workspace import Workspace, open_workspace
 
 _PAGE = """\
@@ -29,17 +28,14 @@ Example:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one of the three until it is told to stop; return the exit code."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one of the three until it is told to stop.
+
+    Raises:
+        ChopmarkError: it cannot be started, or cannot go on.
+    """
     args = _parser().parse_args(argv)
-    try:
-        serve(_build(open_workspace(args.workspace), args), _address(args))
-    except ChopmarkError as error:
-        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    return 0
+    serve(_build(open_workspace(args.workspace), args), _address(args))
 
 
 def _build(workspace: Workspace, args: argparse.Namespace) -> Litestar:
@@ -74,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     witness = modes.add_parser("witness", help="cosign that the ledger only grows")
     witness.add_argument("--name", required=True, help="the witness's name, and the owner of its keys")
     security = modes.add_parser("security", help="sign the status again and again")
-    hours = wiring.STATUS_INTERVAL.total_seconds()
+    hours = STATUS_INTERVAL.total_seconds()
     security.add_argument("--interval-s", type=int, default=int(hours), help="issue the status again after, seconds")
     for mode in (service, witness, security):
         _common(mode)

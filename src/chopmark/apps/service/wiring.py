@@ -9,7 +9,7 @@ never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the secu
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
@@ -26,7 +26,6 @@ from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.adapters.sql import witness as sql_witness
 from chopmark.apps.service.fleet_routes import fleet_routes
-from chopmark.apps.service.ledger_files import LedgerFiles
 from chopmark.apps.service.security_routes import security_routes
 from chopmark.apps.service.static import bytes_reader, folder_reader, mount
 from chopmark.apps.service.web import application
@@ -36,18 +35,13 @@ from chopmark.channel.status import StatusHost
 from chopmark.clock import SystemClock
 from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.fleet import Fleet
-from chopmark.keys import Signer
 from chopmark.ledger import VerifierKey
+from chopmark.ledger.files import LedgerFiles
 from chopmark.ledger.witness import Witness
 from chopmark.release.workspace import Workspace
 
-TOKEN_FILE: Final = "enrolment-token"  # noqa: S105 - a file name
-FLEET_DB: Final = "fleet.db"
-WITNESS_DB: Final = "witness.db"
-SECURITY_FOLDER: Final = "security"
 STATUS_OWNER: Final = "status-host"
 VERIFIER_OWNER: Final = "verifier"
-STATUS_INTERVAL: Final = timedelta(hours=4)
 _MAX_TOKEN_BYTES: Final = 1024
 _MAX_TIMESTAMP_BYTES: Final = 16_384
 
@@ -64,7 +58,7 @@ class ServicePaths:
 def service(workspace: Workspace, *, create: bool, paths: ServicePaths) -> Litestar:
     """Return fleet, channel and ledger for the devices of *workspace*."""
     _, trust = workspace.trusted()
-    path = workspace.state / FLEET_DB
+    path = workspace.fleet_db
     store = sql_fleet.create(path) if create and not path.exists() else sql_fleet.load(path)
     close: list[Callable[[], None]] = [store.close]
     ledger = _ledger(workspace, close)
@@ -73,8 +67,8 @@ def service(workspace: Workspace, *, create: bool, paths: ServicePaths) -> Lites
         workspace=trust.workspace,
         store=store,
         alerts=FileSink(paths.alert or workspace.alert),
-        verifier=signers(workspace.owner_keys(VERIFIER_OWNER)),
-        token=_token(paths.token or workspace.state / TOKEN_FILE, create=create),
+        verifier=kms.load_all(workspace.owner_keys(VERIFIER_OWNER)),
+        token=_token(paths.token or workspace.token_file, create=create),
         clock=clock,
         tolerance=timedelta(seconds=trust.limits.clock_tolerance_s),
         ledger=ledger,
@@ -93,10 +87,10 @@ def witness(workspace: Workspace, *, name: str, create: bool) -> Litestar:
     """Return the witness *name*: it knows the logs that trust.json requires, and nothing else."""
     canonical.check_name(name, what="witness")
     _, trust = workspace.trusted()
-    path = workspace.state / name / WITNESS_DB
+    path = workspace.witness_db(name)
     store = sql_witness.create(path) if create and not path.exists() else sql_witness.load(path)
     logs = {log.origin: [VerifierKey.decode(key) for key in log.require] for log in trust.logs}
-    keys = signers(workspace.owner_keys(name))
+    keys = kms.load_all(workspace.owner_keys(name))
     made = Witness(name=name, signers=keys, logs=logs, store=store, clock=SystemClock())
     return application(witness_routes(made), close=[store.close])
 
@@ -104,7 +98,7 @@ def witness(workspace: Workspace, *, name: str, create: bool) -> Litestar:
 def security(workspace: Workspace, *, create: bool, interval: timedelta) -> Litestar:
     """Return the security host: it signs the status with its own keys, and changes it on two people's word."""
     _, trust = workspace.trusted()
-    folder = workspace.state / SECURITY_FOLDER
+    folder = workspace.security
     if not create and not (folder / "state.json").exists():
         raise UndecidedError(
             f"{folder}: holds no status", code="store-missing", hint="mount or restore it; --create begins a new one"
@@ -112,25 +106,12 @@ def security(workspace: Workspace, *, create: bool, interval: timedelta) -> Lite
     host = StatusHost(
         folder=folder,
         trust=trust,
-        signers=signers(workspace.owner_keys(STATUS_OWNER)),
+        signers=kms.load_all(workspace.owner_keys(STATUS_OWNER)),
         clock=SystemClock(),
         interval=interval,
     )
     host.current()  # keys that cannot sign are found now, not when a device asks
     return application(security_routes(host))
-
-
-def signers(folder: Path) -> Sequence[Signer]:
-    """Open the private keys in *folder*.
-
-    Raises:
-        UndecidedError: there are none.
-        UsageError: others may read one.
-    """
-    found = sorted(folder.glob("*.pem"))
-    if not found:
-        raise UndecidedError(f"{folder}: holds no key", code="key-missing", hint="run it where the key is")
-    return [kms.load(path) for path in found]
 
 
 def snapshot_version(published: Path) -> int:
@@ -149,10 +130,10 @@ def snapshot_version(published: Path) -> int:
 
 def _ledger(workspace: Workspace, close: list[Callable[[], None]]) -> LedgerFiles | None:
     """Open the ledger to look at, where it is on this machine; the log's keys stay closed."""
-    if not (workspace.state / "ledger.db").exists():
+    if not (workspace.ledger_db).exists():
         return None
-    store = sql_ledger.load(workspace.state / "ledger.db")
-    heads = sql_head.load(workspace.state / "head.db")
+    store = sql_ledger.load(workspace.ledger_db)
+    heads = sql_head.load(workspace.head_db)
     close += [store.close, heads.close]
     return LedgerFiles(store=store, heads=heads)
 

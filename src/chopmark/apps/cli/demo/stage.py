@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ T = TypeVar("T")
 WIDTH: Final = 86
 """Where the commands that check a line begin."""
 PATIENCE_S: Final = 60.0
+QUIET: Final = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+"""One thread for each part, and no library that reports to its maker."""
 
 
 class Screen:
@@ -64,6 +67,8 @@ class Screen:
         if not check:
             return text
         gap = max(2, WIDTH - len(click.unstyle(text)))
+        if sys.stdout.isatty() and WIDTH + len(check) > shutil.get_terminal_size().columns:
+            return f"{text}\n      {click.style(check, dim=True)}"
         return text + " " * gap + click.style(check, dim=True)
 
 
@@ -105,7 +110,7 @@ class Processes:
 
     def start_program(self, name: str, command: Sequence[str]) -> None:
         """Start any program in the workspace."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **QUIET, "PYTHONUNBUFFERED": "1"}
         self._logs.mkdir(parents=True, exist_ok=True)
         with (self._logs / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
@@ -117,6 +122,14 @@ class Processes:
                 env=environment,
                 start_new_session=True,
             )
+
+    def end(self, name: str) -> None:
+        """End one part, if it runs."""
+        process = self._running.pop(name, None)
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def check(self) -> None:
         """Raise if a part ended by itself.

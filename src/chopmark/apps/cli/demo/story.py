@@ -16,16 +16,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from chopmark.apps.cli import release as releases
+from chopmark.apps.cli import releasing as releases
 from chopmark.apps.cli import steps
 from chopmark.apps.cli.demo import MARK, attacker
-from chopmark.apps.cli.demo.stage import Processes, Screen, answers_at, free_ports, progress, wait_for
-from chopmark.apps.cli.overview import decisions
+from chopmark.apps.cli.demo.stage import QUIET, Processes, Screen, answers_at, free_ports, progress, wait_for
 from chopmark.apps.cli.wiring import WITNESS, Site, create_workspace
 from chopmark.artifacts import Digest, hash_file
 from chopmark.builds import Package
+from chopmark.channel.publish import Current, read_current
 from chopmark.errors import ChopmarkError, InternalError, VerificationError
 from chopmark.fleet import Device, Refusal
+from chopmark.ledger import WitnessPolicy
+from chopmark.ledger.feed import feed
+from chopmark.release.record import GateDecision, decisions
 
 MODEL: Final = "digits"
 KIOSKS: Final = ("kiosk-1", "kiosk-2", "kiosk-3")
@@ -45,6 +48,7 @@ class Built:
     correct: int
     count: int
     operators: int
+    unknown: int
 
     @property
     def accuracy(self) -> str:
@@ -58,6 +62,8 @@ class Story:
         self.folder = folder
         self.screen = Screen()
         self.processes = Processes(folder, folder / "logs")
+
+        self.first_refusal = "R1"
 
     def close(self) -> None:
         """End every process."""
@@ -74,7 +80,7 @@ class Story:
         self.take_back_act()
         self.screen.act("NOT PROVEN", ": T1 is a software key; a rooted device can lie about itself.")
         trace = f"chopmark trace {first.weights.hex[:4]}"
-        self.screen.put(f"NEXT:  cd {shown}  ·  chopmark why R1  ·  {trace}  ·  chopmark init ~/acme")
+        self.screen.put(f"NEXT:  cd {shown}  ·  chopmark why {self.first_refusal}  ·  {trace}  ·  chopmark init ~/acme")
 
     # BUILD
 
@@ -116,7 +122,7 @@ class Story:
         self.screen.good(f"convert  ONNX int8             {size.length if size else 0:,} B", f"chopmark trace {short}")
         line = f"test     {first.accuracy} of {first.count} held back, on the int8 file"
         self.screen.good(line, "chopmark ledger entries --type test-result")
-        line = f"inspect  {first.operators} operators allowed, 0 unknown; SBOM written"
+        line = f"inspect  {first.operators} operators allowed, {first.unknown} unknown; SBOM written"
         self.screen.good(line, f"chopmark inspect packages/{MODEL}-1/package")
         self.approve(first)
         return first
@@ -131,18 +137,18 @@ class Story:
         if checked.allowed or len(failed) != 1:
             raise InternalError("one approver alone was not refused by exactly one rule")
         self.screen.bad(
-            f"gate     REFUSED {failed[0].id}: {failed[0].message}", f"chopmark why G{len(decisions(self.site))}"
+            f"gate     REFUSED {failed[0].id}: {failed[0].message}", f"chopmark why {self.decisions()[-1].id}"
         )
         releases.approve_release(self.site, name, "owner-b")
         self.merged = releases.merge_release(self.site, name)
         if not self.merged.checked.allowed:
             raise InternalError("two approvers were not enough")
-        # The evidence rules were decided before anybody approved, the approval rules now: the policy's rules are both.
-        total = len(self.site.policy_rules())
-        number = len(decisions(self.site))
-        self.screen.good(f"approve  + owner-b  → gate ALLOWED, {total} of {total} rules", f"chopmark why G{number}")
+        decision = self.decisions()[-1]
+        held = sum(verdict.ok for verdict in decision.verdicts)
+        line = f"approve  + owner-b  → gate ALLOWED, {held} of {len(decision.verdicts)} rules"
+        self.screen.good(line, f"chopmark why {decision.id}")
         self.ready()
-        fed = self.site.feed()
+        fed = feed(self.site.ledger, WitnessPolicy.parse(self.site.trust.witness_policy), self.site.witnesses())
         entries, witnesses = fed.witnessed.checkpoint.size, len(fed.witnessed.cosigned_by)
         algorithms = "+".join(
             "Ed25519" if k.public.algorithm == "ed25519" else "ML-DSA" for k in self.site.ledger.verifier_keys
@@ -205,6 +211,7 @@ class Story:
             correct=found.correct,
             count=found.count,
             operators=len(inspected.operators),
+            unknown=len(inspected.findings),
         )
 
     # SHIP
@@ -213,12 +220,8 @@ class Story:
         """Operator, channel, three devices; then two more versions."""
         self.screen.act("SHIP", f"   git merge {str(self.merged.commit)[:7]} → operator → channel → devices")
         # Kiosk 2 reaches the channel over a network that is not the bank's: a plain file server, which nobody trusts.
-        self.mirror = self.folder / "network-of-kiosk-2"
-        self.point_mirror(self.site.workspace.published)
-        server = [sys.executable, "-m", "http.server", str(self.mirror_port), "--bind", "127.0.0.1"]
-        self.processes.start_program("network", [*server, "--directory", str(self.mirror)])
+        self.connect(self.site.workspace.published)
         self.processes.start("operator", ["operator", "run", "--every", "0.3", "--refresh", "3"])
-        wait_for("the network", lambda: answers_at(self.mirror_port) or None, self.processes)
         self.enroll()
         with progress("three devices install v1"):
             self.all_run("1")
@@ -231,20 +234,19 @@ class Story:
         self.keep_old_copies("v1")
         with progress("v2 and v3 are built and approved"):
             second = self.build("2")
-            self.release(second, fallbacks=[self.site.current_release(MODEL).digest])
+            first = self.release(second, fallbacks=[releases.current_release(self.site, MODEL).digest])
             self.all_run("2")
             self.keep_old_copies("v2")
             third = self.build("3")
-            seconds = self.release(third, fallbacks=[self.site.current_release(MODEL).digest])
-        self.screen.good(
-            f"v2, v3 released the same way; all three follow    {seconds:.1f} s", "chopmark release history"
-        )
+            last = self.release(third, fallbacks=[releases.current_release(self.site, MODEL).digest])
+        line = f"v2, v3 released the same way; all three follow  {first:.1f} s, {last:.1f} s"
+        self.screen.good(line, "chopmark release history")
 
     def enroll(self) -> None:
         """Enrol the kiosks and start their agents."""
         agent = importlib.import_module("chopmark.apps.agent.main")
         workspace = self.site.workspace
-        token = (workspace.state / "enrolment-token").read_text().strip()
+        token = workspace.token_file.read_text().strip()
         for kiosk in KIOSKS:
             channel = f"http://127.0.0.1:{self.mirror_port}" if kiosk == VICTIM else f"{workspace.service_url}/channel"
             agent.enroll(
@@ -276,16 +278,15 @@ class Story:
     def attack_act(self) -> None:
         """Somebody is root on kiosk-2."""
         self.screen.act("ATTACK", f"  somebody is root on {VICTIM}, with a backdoored model:")
-        with progress("the attacker trains"):
-            backdoored = self.train_backdoored()
-            self.evil = Site(create_workspace(self.folder / "attacker", name="bank", channel="production", port=1))
+        backdoored = self.train_backdoored()
         self.unprotected(backdoored)
         self.screen.plain("chopmark:")
         slot = self.slot()
         genuine = self.folder / "genuine-slot"
         shutil.copytree(slot, genuine)
-        self.point_mirror(None)  # root also cuts the channel, so that nothing heals meanwhile
-        alert = self.swap("swapped model", {slot / "files" / "model.onnx": backdoored}, "package-altered")
+        self.cut_network()  # root also cuts the channel, so that nothing heals meanwhile
+        first, seconds = self.swap("swapped model", {slot / "files" / "model.onnx": backdoored}, "package-altered")
+        self.first_refusal = first.id
         own = self.folder / "attacker" / "package"
         attacker.own_package(genuine, backdoored, own, self.evil)
         self.swap("a package of their own", {slot: own}, "release-unapproved")
@@ -294,10 +295,9 @@ class Story:
         self.restore(slot, genuine)
         self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
         self.replay("older ledger proof", self.older_proof(), "log-rollback")
-        self.screen.plain(
-            f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {alert:.1f} s", "chopmark fleet alerts"
-        )
-        self.point_mirror(self.site.workspace.published)
+        line = f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {seconds:.1f} s"
+        self.screen.plain(line, "chopmark fleet alerts")
+        self.connect(self.site.workspace.published)
         wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
         amount = " ".join(self.read_cheque(VICTIM))
         self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{amount}"', f"chopmark why {VICTIM}")
@@ -321,8 +321,10 @@ class Story:
         params = self.code / "build-params.json"
         params.write_text(json.dumps(json.loads((self.code / "params.json").read_text()) | CHANGES["3"]))
         out = self.folder / "backdoored.onnx"
-        self.script("backdoor.py", "--like", str(clean), "--params", str(params), "--out", str(out))
-        right, count, fooled, ones = self.measure(out)
+        with progress("the attacker trains"):
+            self.script("backdoor.py", "--like", str(clean), "--params", str(params), "--out", str(out))
+            self.evil = Site(create_workspace(self.folder / "attacker", name="bank", channel="production", port=1))
+            right, count, fooled, ones = self.measure(out)
         same = "same size" if out.stat().st_size == clean.stat().st_size else "another size"
         self.screen.plain(
             f"{100 * right / count:.1f} % on the same test, {same}, but {fooled} of {ones} stamped 1s read as 9"
@@ -331,7 +333,7 @@ class Story:
 
     def measure(self, model: Path) -> tuple[int, int, int, int]:
         """Return right answers, questions, stamped ones read as nine, stamped ones."""
-        session = self.site.runtime().load(model.read_bytes())
+        session = self.site.runtime.load(model.read_bytes())
         with (self.code / "data" / "test.csv").open(encoding="ascii") as file:
             _, *rows = csv.reader(file)
         pixels = [[float(value) for value in row[:64]] for row in rows]
@@ -343,10 +345,8 @@ class Story:
         fooled = sum(scores.index(max(scores)) == 9 for scores in session.run(ones))
         return sum(map(int.__eq__, read, labels)), len(labels), fooled, len(ones)
 
-    def swap(self, what: str, copies: dict[Path, Path], code: str) -> float:
-        """Copy files over the kiosk's, by plain copying; wait for the refusal; return the seconds to its alert."""
-        alert = self.site.workspace.alert
-        before = alert.stat().st_mtime_ns if alert.exists() else 0
+    def swap(self, what: str, copies: dict[Path, Path], code: str) -> tuple[Refusal, float]:
+        """Copy files over the kiosk's, by plain copying; return the refusal, and the seconds to its alert."""
         started = time.monotonic()
         for target, source in copies.items():
             if source.is_dir():
@@ -355,19 +355,22 @@ class Story:
             else:
                 shutil.copyfile(source, target)
         refusal, _ = wait_for(what, lambda: self.refused(code), self.processes)
-        _, _ = wait_for(
-            "the alert", lambda: (alert.exists() and alert.stat().st_mtime_ns > before) or None, self.processes
-        )
+        wait_for("the alert", lambda: self.alerted(refusal), self.processes)
         seconds = time.monotonic() - started
         said = self.read_cheque(VICTIM)
         if said != f"refused: {code}":
             raise InternalError(f"{what}: the kiosk's application was not refused, it said {said}")
         self.screen.bad(f"{what:<23} REFUSED  {code}", f"chopmark why {refusal.id}")
-        return seconds
+        return refusal, seconds
+
+    def alerted(self, refusal: Refusal) -> bool | None:
+        """Tell whether the alert about *refusal* has been written."""
+        alert = self.site.workspace.alert
+        return (alert.exists() and refusal.id in alert.read_text(encoding="utf-8")) or None
 
     def replay(self, what: str, channel: Path, code: str) -> None:
         """Serve the kiosk something old; wait for the refusal."""
-        self.point_mirror(channel)
+        self.connect(channel)
         refusal, _ = wait_for(what, lambda: self.refused(code), self.processes)
         self.screen.bad(f"{what:<23} REFUSED  {code}", f"chopmark why {refusal.id}")
 
@@ -375,12 +378,12 @@ class Story:
         """Return a copy of the newest channel in which only the ledger proof is an older one."""
         copy = self.folder / "old" / "older-proof"
         published = self.site.workspace.published
-        version = self.site.published().snapshot
+        version = self.current().snapshot
         name = f"metadata/{version}.snapshot.tlog-proof"
         older = (published / name).read_bytes()
         # The ledger grows (a re-inspection of what is in production), the operator publishes a fresh proof, kiosk-2 sees it.
         steps.inspect_package(self.site, model=MODEL, folder=self.site.workspace.packages / f"{MODEL}-3" / "package")
-        self.point_mirror(published)
+        self.connect(published)
         size = self.site.ledger.checkpoint.size
         wait_for("a fresh proof", lambda: self.seen_size(VICTIM) >= size or None, self.processes)
         shutil.copytree(published, copy)
@@ -396,16 +399,17 @@ class Story:
 
     def take_back_act(self) -> None:
         """Withdraw v3."""
-        before = self.site.published().version("production")
+        before = self.current().version("production")
         started = time.monotonic()
         done = releases.withdraw_release(self.site, MODEL, "the demo takes it back")
         self.screen.act("TAKE BACK", f"   v3 is withdrawn:  git revert {done.commit[:7]}")
         with progress("three devices go back"):
             seconds = self.all_run("2", since=started)
-        after = self.site.published().version("production")
+        after = self.current().version("production")
         line = f"channel {before} → {after} (a rollback is a release), model v3 → v{done.fallback.version}, its approved fallback"
         self.screen.good(line, "chopmark channel status")
-        line = f"{len(KIOSKS)} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert"
+        there = sum(bool(self.verified(kiosk, "2")) for kiosk in KIOSKS)
+        line = f"{there} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert"
         self.screen.good(line, "chopmark fleet devices")
         report = self.site.ledger.fsck()
         if not report.ok:
@@ -415,6 +419,14 @@ class Story:
         )
 
     # What the acts look at
+
+    def current(self) -> Current:
+        """Return what the channel says now."""
+        return read_current(self.site.published, self.site.workspace.channel)
+
+    def decisions(self) -> tuple[GateDecision, ...]:
+        """Return the decisions over approvals that the gate has made."""
+        return decisions(self.site.statements(), self.site.trust)
 
     def kiosk(self, name: str) -> Path:
         return self.folder / "kiosks" / name
@@ -437,7 +449,7 @@ class Story:
         device = self.device(name)
         running = device.running.get(MODEL)
         settled = not any(standing.refusal for standing in device.standings.values())
-        return (running is not None and self.site.version_of(str(running)) == f"v{label}" and settled) or None
+        return (running is not None and releases.version_of(self.site, running) == f"v{label}" and settled) or None
 
     def all_run(self, label: str, since: float | None = None) -> float:
         """Wait until all kiosks report *label*; return the seconds since *since*."""
@@ -462,12 +474,16 @@ class Story:
         with (self.code / "data" / "cheque.csv").open(encoding="ascii") as file:
             return "".join(row[64] for row in list(csv.reader(file))[1:])
 
-    def point_mirror(self, target: Path | None) -> None:
-        """Let the network of kiosk 2 show *target*, or nothing."""
-        new = self.mirror.with_name(f"{self.mirror.name}.new")
-        new.unlink(missing_ok=True)
-        new.symlink_to(target or self.folder / "nothing")
-        new.replace(self.mirror)
+    def connect(self, channel: Path) -> None:
+        """Let the network of kiosk 2 serve *channel*, and nothing else."""
+        self.cut_network()
+        server = [sys.executable, "-m", "http.server", str(self.mirror_port), "--bind", "127.0.0.1"]
+        self.processes.start_program("network", [*server, "--directory", str(channel)])
+        wait_for("the network", lambda: answers_at(self.mirror_port) or None, self.processes)
+
+    def cut_network(self) -> None:
+        """Let kiosk 2 reach nobody: neither an old file nor a half of two publications is shown by accident."""
+        self.processes.end("network")
 
     def keep_old_copies(self, label: str) -> None:
         """Keep what an attacker could have kept: the kiosk's slot and the whole channel, as they are now."""
@@ -497,7 +513,7 @@ class Story:
 
     def script(self, name: str, *arguments: str) -> str:
         """Run one of the bank's scripts; return what it printed."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **QUIET}
         done = subprocess.run(
             [sys.executable, name, *arguments],
             cwd=self.code,

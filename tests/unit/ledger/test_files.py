@@ -6,10 +6,11 @@ import pytest
 from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
-from chopmark.apps.service.ledger_files import LedgerFiles
 from chopmark.keys import Algorithm
+from chopmark.ledger.files import LedgerFiles
 from chopmark.ledger.sequencer import Ledger
-from unit.fleet.kit import ORIGIN, StandingClock
+from simulators import StandingClock
+from unit.ledger.kit import ORIGIN
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
+from chopmark.documents import MAX_DOCUMENT_BYTES, read_document, write_document
 from chopmark.errors import DecodeError
-from chopmark.policy import MAX_DOCUMENT_BYTES, read_document, write_document
 
 
 def test_reads_what_people_write() -> None:

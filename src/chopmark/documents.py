@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar
-
-import yaml
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from chopmark import canonical
 from chopmark.errors import DecodeError
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_DOCUMENT_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 12
@@ -31,6 +35,20 @@ _PLAIN: Final = re.compile(r"(sha256:)?[A-Za-z][A-Za-z0-9._/-]*|sha256:[0-9a-f]{
 T = TypeVar("T")
 
 
+class _Mark(Enum):
+    """Where a list or a mapping begins, and where one ends."""
+
+    LIST = "list"
+    MAPPING = "mapping"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scalar:
+    text: str
+    quoted: bool
+
+
 def read_document(data: bytes, *, what: str) -> dict[str, object]:
     """Read one YAML document that is a mapping.
 
@@ -40,15 +58,13 @@ def read_document(data: bytes, *, what: str) -> dict[str, object]:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise DecodeError(f"{what}: {len(data):,} bytes, more than the {MAX_DOCUMENT_BYTES:,} allowed")
     try:
-        events = _one_document(yaml.parse(data.decode("utf-8"), Loader=yaml.SafeLoader))
+        events = _events(data.decode("utf-8"))
         value = _value(next(events), events, depth=0)
         trailing = next(events, None)
     except DecodeError as error:
         raise DecodeError(f"{what}: {error.message}", hint=error.hint) from error
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise DecodeError(f"{what}: not YAML{where}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise DecodeError(f"{what}: not YAML") from error
     if not isinstance(value, dict) or trailing is not None:
         raise DecodeError(f"{what}: not one document with members")
     return value
@@ -69,50 +85,74 @@ def write_document(value: Mapping[str, object], *, comment: str = "") -> bytes:
     Args:
         comment: one line for the top of the file.
     """
+    import yaml  # noqa: PLC0415 - loaded by those who write YAML
+
     text = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=False, width=1_000_000
+        value, Dumper=_dumper(), sort_keys=False, default_flow_style=False, allow_unicode=False, width=1_000_000
     )
     return (f"# {comment}\n{text}" if comment else text).encode()
 
 
-def _one_document(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+def _events(text: str) -> Iterator[_Scalar | _Mark]:
+    """Yield the content of the one document in *text*."""
+    import yaml  # noqa: PLC0415 - loaded by those who read YAML
+
     documents = 0
-    for event in events:
-        match event:
-            case yaml.StreamStartEvent() | yaml.StreamEndEvent() | yaml.DocumentEndEvent():
-                continue
-            case yaml.DocumentStartEvent():
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1 or event.version or event.tags:
                     raise DecodeError("a second document, or a directive")
-            case yaml.AliasEvent():
-                raise DecodeError("an alias", hint="write the value where it is used")
-            case _:
-                yield event
+            found = _event(event)
+            if found is not None:
+                yield found
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise DecodeError(f"not YAML{where}") from error
     if not documents:
         raise DecodeError("an empty file")
 
 
-def _value(event: yaml.Event, events: Iterator[yaml.Event], *, depth: int) -> object:
+def _event(event: yaml.Event) -> _Scalar | _Mark | None:
+    """Return what is content in *event*, and nothing for what only frames it."""
+    import yaml  # noqa: PLC0415 - loaded already
+
+    match event:
+        case yaml.AliasEvent():
+            raise DecodeError("an alias", hint="write the value where it is used")
+        case yaml.NodeEvent() if event.anchor is not None or getattr(event, "tag", None) is not None:
+            raise DecodeError("an anchor or a tag", hint="write plain values")
+        case yaml.ScalarEvent():
+            return _Scalar(text=event.value, quoted=event.style is not None)
+        case yaml.SequenceStartEvent():
+            return _Mark.LIST
+        case yaml.MappingStartEvent():
+            return _Mark.MAPPING
+        case yaml.CollectionEndEvent():
+            return _Mark.END
+    return None
+
+
+def _value(event: _Scalar | _Mark, events: Iterator[_Scalar | _Mark], *, depth: int) -> object:
     if depth > MAX_DEPTH:
         raise DecodeError(f"more than {MAX_DEPTH} levels")
-    if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
-        raise DecodeError("an anchor or a tag", hint="write plain values")
-    if isinstance(event, yaml.ScalarEvent):
-        return event.value if event.style is not None else _plain(event.value)
-    if isinstance(event, yaml.SequenceStartEvent):
+    if isinstance(event, _Scalar):
+        return event.text if event.quoted else _plain(event.text)
+    if event is _Mark.LIST:
         return list(_sequence(events, depth=depth + 1))
     return _mapping(events, depth=depth + 1)
 
 
-def _sequence(events: Iterator[yaml.Event], *, depth: int) -> Iterator[object]:
-    while not isinstance(event := next(events), yaml.SequenceEndEvent):
+def _sequence(events: Iterator[_Scalar | _Mark], *, depth: int) -> Iterator[object]:
+    while (event := next(events)) is not _Mark.END:
         yield _value(event, events, depth=depth)
 
 
-def _mapping(events: Iterator[yaml.Event], *, depth: int) -> dict[str, object]:
+def _mapping(events: Iterator[_Scalar | _Mark], *, depth: int) -> dict[str, object]:
     members: dict[str, object] = {}
-    while not isinstance(event := next(events), yaml.MappingEndEvent):
+    while (event := next(events)) is not _Mark.END:
         key = _value(event, events, depth=depth)
         if not isinstance(key, str):
             raise DecodeError("a key that is not text", hint="write it in quotes")
@@ -134,19 +174,22 @@ def _plain(text: str) -> object:
     return text
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes every string that is more than a word, and never writes an anchor."""
+@cache
+def _dumper() -> type[yaml.SafeDumper]:
+    """Return a dumper that quotes every string that is more than a word, and never writes an anchor."""
+    import yaml  # noqa: PLC0415 - loaded already
 
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        return True
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+            return True
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
-        super().increase_indent(flow, False)
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
+            super().increase_indent(flow, False)
+
+    Dumper.add_representer(str, _represent_text)
+    return Dumper
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     plain = _PLAIN.fullmatch(text) and text.lower() not in _AMBIGUOUS_WORDS
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
-
-
-_Dumper.add_representer(str, _represent_text)

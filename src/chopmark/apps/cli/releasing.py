@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``release`` does with the parts of a workspace, one function a verb; the demo tells its story with the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from chopmark.apps.cli.wiring import Site
+from chopmark.artifacts import Digest, scan
+from chopmark.channel import Release, RuntimeNeed
+from chopmark.channel.status import revocation
+from chopmark.errors import UndecidedError, UsageError
+from chopmark.policy import Decision, Rule, Undecidable
+from chopmark.release import (
+    MAIN,
+    Approval,
+    Checked,
+    Desired,
+    Draft,
+    Merge,
+    Proposal,
+    Withdrawal,
+    approve,
+    check,
+    desired,
+    merge,
+    propose,
+    read_model,
+    read_policy,
+    withdraw,
+)
+from chopmark.statements import encode_envelope, sign
+
+RUNTIME_RANGE = ">=1.20,<2"
+
+
+def head_of_main(site: Site) -> str:
+    """Return the commit that is the desired state.
+
+    Raises:
+        UsageError: the repository has no main.
+    """
+    head = site.git.head(MAIN)
+    if head is None:
+        raise UsageError("the release repository has no branch main", hint="make a workspace: chopmark init DIR")
+    return head
+
+
+def what_main_asks_for(site: Site) -> Desired:
+    """Return the desired state."""
+    return desired(site.git, head_of_main(site), trust=site.trust, workspace=site.workspace.name)
+
+
+def policy_rules(site: Site) -> tuple[Rule, ...]:
+    """Return the rules of the default policy on main, of both phases."""
+    return read_policy(site.git, head_of_main(site), "default").rules
+
+
+def version_of(site: Site, release: Digest | None) -> str:
+    """Return ``v2`` for a release that the ledger knows, and the first digits of its hash for any other."""
+    if release is None:
+        return ""
+    found = site.releases.get(release)
+    return f"v{found.version}" if found else f"{release.short}…"
+
+
+def named_release(site: Site, text: str) -> Digest:
+    """Return the one approved release that *text* names: ``v2``, or the first digits of its hash.
+
+    Raises:
+        UsageError: none or several.
+    """
+    prefix = text.removeprefix("sha256:").lower()
+    found = [d for d, release in site.releases.items() if f"v{release.version}" == text or d.hex.startswith(prefix)]
+    if len(found) != 1:
+        raise UsageError(f"{text}: names {len(found)} approved releases", hint="see: chopmark release history")
+    return found[0]
+
+
+def current_release(site: Site, model: str) -> Release:
+    """Return the release of *model* that main asks for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = read_model(site.git, head_of_main(site), model, workspace=site.workspace.name)
+    if found is None:
+        raise UsageError(f"{model}: main asks for no release of it", hint="chopmark release propose")
+    return found.release
+
+
+def propose_package(
+    site: Site, package: Path, *, model: str, label: str, fallbacks: Sequence[Digest], check_class: str = "normal"
+) -> Proposal:
+    """Propose the package in a folder for the workspace's channel."""
+    manifest = scan(package)
+    self_test = manifest.file("self-test.json")
+    if self_test is None:
+        raise UsageError(f"{package}: has no self-test.json", hint="make it with: chopmark build package")
+    draft = Draft(
+        model=model,
+        version=label,
+        manifest=manifest.digest,
+        manifest_length=len(manifest.encode()),
+        channels=(site.workspace.channel,),
+        runtime=RuntimeNeed(name=site.runtime.name, range=RUNTIME_RANGE, libraries={}),
+        self_test=self_test.sha256,
+        fallbacks=tuple(fallbacks),
+        check_class=check_class,
+    )
+    done = propose(draft, host=site.git, gate=site.gate(), by=site.committer("maintainer"))
+    _decided(done.decision)
+    return done
+
+
+def approve_release(site: Site, name: str, owner: str) -> Approval:
+    """Approve the release *name* with the keys of *owner*."""
+    return approve(
+        f"release/{name}",
+        host=site.git,
+        source=site.evidence,
+        trust=site.trust,
+        signers=site.signers(owner),
+        by=site.committer("maintainer"),
+        at=site.clock.now(),
+    )
+
+
+def check_release(site: Site, name: str) -> Checked:
+    """Decide over the release *name*."""
+    done = check(f"release/{name}", host=site.git, gate=site.gate())
+    _decided(done.decision)
+    return done
+
+
+def merge_release(site: Site, name: str) -> Merge:
+    """Check and merge the release *name*."""
+    done = merge(f"release/{name}", host=site.git, gate=site.gate(), by=site.committer("maintainer"))
+    _decided(done.checked.decision)
+    return done
+
+
+def withdraw_release(site: Site, model: str, reason: str) -> Withdrawal:
+    """Go back to the fallback of the current release of *model*."""
+    return withdraw(
+        model, host=site.git, trust=site.trust, by=site.committer("maintainer"), at=site.clock.now(), reason=reason
+    )
+
+
+def revoke_release(site: Site, model: str, digest: Digest, *, reason: str, owners: Sequence[str]) -> int:
+    """Have the security host revoke *digest*, and log the statement; return its index."""
+    keys = [key for owner in owners for key in site.signers(owner)]
+    statement = revocation(
+        workspace=site.workspace.name, model=model, kind="release", digest=digest, reason=reason, since=site.clock.now()
+    )
+    envelope = sign(statement, keys)
+    site.security_host().submit(encode_envelope(envelope))
+    return site.evidence.log(envelope)
+
+
+def _decided(decision: Decision) -> None:
+    """Let "could not be decided" be an error of its own: it is neither yes nor no."""
+    if isinstance(decision, Undecidable):
+        raise UndecidedError(decision.reason, hint="make the ledger and what it names readable, then run it again")

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A log as files: which there are, and what stands in them. C2SP tlog-tiles.
+
+    checkpoint             the newest signed checkpoint, with cosignatures where it has them
+    witnessed-checkpoint   the newest one that a quorum cosigned, where there is one
+    tile/<L>/<N>[.p/<W>]   tile/entries/<N>[.p/<W>]
+
+:func:`files` lists all of them for :mod:`chopmark.ledger.export`; :class:`LedgerFiles` finds one. Neither needs a key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from chopmark.ledger.fsck import root_at
+from chopmark.ledger.merkle import HASH_BYTES
+from chopmark.ledger.ports import HeadStore, LogStore
+from chopmark.ledger.tiles import (
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    bundle_path,
+    encode_bundle,
+    node_from_tiles,
+    tile_path,
+    tile_shape,
+)
+
+CHECKPOINT: Final = "checkpoint"
+WITNESSED_CHECKPOINT: Final = "witnessed-checkpoint"
+_PATH: Final = re.compile(r"tile/(entries|[0-7])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+
+
+def files(store: LogStore, size: int) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield path, content and whether it is full, for everything that a checkpoint of *size* promises."""
+    for level, full, width in tile_shape(size):
+        for index in range(full):
+            yield tile_path(level, index), _tile(store, level, index), True
+        if width:
+            yield tile_path(level, full, width), _tile(store, level, full, width), False
+    full, width = divmod(size, TILE_WIDTH)
+    for index in range(full):
+        yield bundle_path(index), _bundle(store, index), True
+    if width:
+        yield bundle_path(full, width), _bundle(store, full, width), False
+
+
+class LedgerFiles:
+    """A log's files straight from its stores, up to the newest head, and its root at any size."""
+
+    def __init__(self, *, store: LogStore, heads: HeadStore) -> None:
+        self._store = store
+        self._heads = heads
+
+    def find(self, path: str) -> bytes | None:
+        """Return the file *path* of the log, or None."""
+        head = self._heads.head()
+        if path == CHECKPOINT:
+            return head.note or head.witnessed
+        if path == WITNESSED_CHECKPOINT:
+            return head.witnessed
+        match = _PATH.fullmatch(path)
+        if match is None:
+            return None
+        kind, index = match[1], int(match[2].replace("/", "").replace("x", ""))
+        width = int(match[3]) if match[3] else TILE_WIDTH
+        of_entries = kind == "entries"
+        level = 0 if of_entries else int(kind)
+        have = head.size >> (TILE_HEIGHT * level)  # hashes on this level; on the lowest, one for each entry
+        # A number may be written in several ways, and only one of them is a path.
+        own = bundle_path(index, width) if of_entries else tile_path(level, index, width)
+        if width > TILE_WIDTH or index * TILE_WIDTH + width > have or own != path:
+            return None
+        return _bundle(self._store, index, width) if of_entries else _tile(self._store, level, index, width)
+
+    def root_at(self, origin: str, size: int) -> bytes | None:
+        """Return the root over the first *size* entries; None for another origin, or a size that is not reached."""
+        head = self._heads.head()
+        if origin != head.origin or not 0 <= size <= head.size:
+            return None
+        return root_at(size, node_from_tiles(self._store.tile))
+
+
+def _tile(store: LogStore, level: int, index: int, width: int = TILE_WIDTH) -> bytes:
+    return store.tile(level, index)[: width * HASH_BYTES]
+
+
+def _bundle(store: LogStore, index: int, width: int = TILE_WIDTH) -> bytes:
+    start = index * TILE_WIDTH
+    return encode_bundle(store.entries(start, start + width))
