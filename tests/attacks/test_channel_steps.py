@@ -284,14 +284,14 @@ def test_step_6_channel_mixed_the_snapshot_leaves_the_status_out(channel, device
     snapshot = channel.resign("snapshot", lambda signed: signed.meta.pop("status.json"))
     stamp = follow.TimestampMeta(version=9, snapshot=MetaFile(2, len(snapshot), {"sha256": Digest.of(snapshot).hex}))
     with refuses("channel-mixed", 6):
-        follow.snapshot(device.memory.root, stamp, snapshot, last={}, channel="production")
+        follow.snapshot(device.memory.root, stamp, snapshot, last={}, channel="production", now=NOW)
 
 
 def test_step_6_channel_untrusted_a_snapshot_that_the_operator_did_not_sign(channel, device):
     data = channel.resign("snapshot", lambda signed: None, channel.trust.keys("builder"))
     stamp = follow.TimestampMeta(version=9, snapshot=MetaFile(1, len(data), {"sha256": Digest.of(data).hex}))
     with refuses("channel-untrusted", 5):
-        follow.snapshot(device.memory.root, stamp, data, last={}, channel="production")
+        follow.snapshot(device.memory.root, stamp, data, last={}, channel="production", now=NOW)
 
 
 def test_step_6_channel_rollback_one_file_goes_back_in_a_new_publication(channel, device):

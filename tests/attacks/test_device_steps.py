@@ -21,7 +21,7 @@ from chopmark.device import Device, FleetClient, Loaded, Refusal, Slot, deliver,
 from chopmark.errors import ChopmarkError, UndecidedError
 from chopmark.fleet import Condition, Fleet
 from chopmark.telemetry import Result
-from unit.device.kit import MODEL, World, load, package, refused_load, runs
+from unit.device.kit import CHANNEL, MODEL, World, load, package, refused_load, runs
 from unit.fleet.kit import TOKEN, MemorySink
 
 
@@ -475,9 +475,12 @@ def test_a_counter_driven_to_its_end_is_taken_back_by_root_alone(world):
 def test_an_assignment_of_a_release_that_is_not_served(world):
     device = world.installed("1")
     unknown = world.release("2")
-    shipment = world.channel.shipments[unknown]
-    world.channel.shipments[unknown] = replace(shipment, release=Digest.of(b"another"))
-    world.assign(unknown)
+
+    def assign_it(signed):
+        signed.version += 1
+        signed.unrecognized_fields["x-chopmark"]["assign"][0]["release"] = str(unknown)
+
+    world.channel.force({CHANNEL: world.channel.resign(CHANNEL, assign_it)})
     assert world.refused(device).code == "targets-untrusted"
     with load(device) as model:
         assert model.release.version == "1"

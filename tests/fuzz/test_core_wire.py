@@ -77,8 +77,8 @@ FILES = {
 }
 PROOF = WORLD.store.files[WORLD.proof_path]
 STAMP = follow.timestamp(ROOT, FILES["timestamp"], last=0, now=NOW)
-SNAP = follow.snapshot(ROOT, STAMP, FILES["snapshot"], last={}, channel="production")
-DELEGATOR = follow.targets(ROOT, SNAP, FILES["targets"])
+SNAP = follow.snapshot(ROOT, STAMP, FILES["snapshot"], last={}, channel="production", now=NOW)
+DELEGATOR = follow.targets(ROOT, SNAP, FILES["targets"], now=NOW)
 PACKAGER = generate(Algorithm.ECDSA_P256)
 MANIFEST = Manifest(files=(hash_bytes("a/b", b"1"), hash_bytes("c", b"2")))
 ENVELOPE = WORLD.shipments[RELEASE.digest].envelope
@@ -105,21 +105,21 @@ def read_trust(data):
     trust = decode_trust(data)
     assert decode_trust(encode_trust(trust)) == trust
     open_trust(replace(ROOT, trust=replace(ROOT.trust, length=len(data), sha256=Digest.of(data))), data)
-    follow.status(trust, DELEGATOR, SNAP, FILES["status"], last=None, now=NOW)
+    follow.status(trust, DELEGATOR, SNAP, FILES["status"], last=None, now=NOW, latest=ROOT.expires)
     follow.logged(trust, SNAP, PROOF, seen={})
     approved(ENVELOPE, trust, channel="production")
 
 
 def read_targets(data):
-    delegator = follow.targets(ROOT, named("targets", data), data)
+    delegator = follow.targets(ROOT, named("targets", data), data, now=NOW)
     with contextlib.suppress(Refused):
-        follow.status(POLICY, delegator, SNAP, FILES["status"], last=None, now=NOW)
+        follow.status(POLICY, delegator, SNAP, FILES["status"], last=None, now=NOW, latest=ROOT.expires)
     follow.channel_file(delegator, SNAP, FILES["production"], name="production", now=NOW)
 
 
 def read_snapshot(data):
     stamp = follow.TimestampMeta(version=1, snapshot=meta(data))
-    return follow.snapshot(ROOT, stamp, data, last={}, channel="production")
+    return follow.snapshot(ROOT, stamp, data, last={}, channel="production", now=NOW)
 
 
 READERS = {
@@ -146,7 +146,7 @@ READERS = {
     "snapshot": (read_snapshot, FILES["snapshot"], TRUST.keys("operator")),
     "targets": (read_targets, FILES["targets"], TRUST.keys("owner-a", "owner-b")),
     "status": (
-        lambda data: follow.status(POLICY, DELEGATOR, named("status", data), data, last=None, now=NOW),
+        lambda data: follow.status(POLICY, DELEGATOR, named("status", data), data, last=None, now=NOW, latest=ROOT.expires),
         FILES["status"],
         TRUST.keys("status-host"),
     ),

@@ -13,7 +13,7 @@ from chopmark.channel import MissingError
 from chopmark.errors import UndecidedError
 from chopmark.keys import Algorithm
 from chopmark.trust import sign_metadata
-from simulators import NOW, SimChannel, SimLog, SimTrust, follower
+from simulators import NOW, SimChannel, SimLog, SimTrust, follower, refuses
 
 
 @pytest.fixture
@@ -54,8 +54,12 @@ def test_a_channel_that_cannot_be_reached_is_undecided_and_not_refused(channel, 
     assert undecided.value.code == "unreachable"
 
 
-def test_a_file_that_is_withheld_is_undecided_and_not_refused(channel, device):
-    del channel.store.files[channel.proof_path]
+def test_a_named_file_that_is_withheld_is_refused_and_an_unreachable_channel_is_undecided(channel, device):
+    proof = channel.store.files.pop(channel.proof_path)
+    with refuses("log-unproven", step=7):
+        device.refresh(NOW)
+    channel.store.files[channel.proof_path] = proof
+    del channel.store.files["metadata/timestamp.json"]
     with pytest.raises(MissingError):
         device.refresh(NOW)
 

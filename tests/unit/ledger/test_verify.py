@@ -166,7 +166,7 @@ def test_growth():
     with pytest.raises(Refused) as caught:
         check_growth(larger, Checkpoint(origin=ORIGIN, size=2, root=b"\1" * 32))
     assert caught.value.code == "log-fork"
-    assert caught.value.evidence["stored"] == larger.encode()
+    assert caught.value.evidence["seen"] == larger.encode()
     with pytest.raises(UsageError):
         check_growth(larger, Checkpoint(origin="other", size=2, root=bytes(32)))
 

@@ -59,7 +59,7 @@ def test_the_service_as_a_process(founded, tmp_path):
         process.terminate()
         assert process.wait(timeout=20) == 0
     assert not port_file.exists()
-    token = founded.workspace.state / wiring.TOKEN_FILE
+    token = founded.workspace.token_file
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
 
 
@@ -150,7 +150,7 @@ def test_what_remembers_the_past_is_not_begun_unasked(tmp_path):
 
 def test_a_token_that_others_may_read_is_refused(tmp_path):
     made = found_workspace(tmp_path).workspace
-    write_file(made.state / wiring.TOKEN_FILE, b"t" * 32, mode=0o644)
+    write_file(made.token_file, b"t" * 32, mode=0o644)
     with pytest.raises(UsageError, match="others may read"):
         wiring.service(made, create=True, paths=wiring.ServicePaths())
 
