@@ -475,7 +475,7 @@ FORMATS = (
         text="`policies/<name>.yaml` in the release repository. Every rule must hold; one that cannot be evaluated does not. "
         "`facts` are verified statements, `release` is what is to be released, `approvals` (in rules of the phase `approval`) "
         "the owners that signed with every key their role asks for. `{approvals}` and `{release.<member>}` are filled into a "
-        "message. `chopmark init` writes a policy of nine rules, with the members of facts and release in its first lines.",
+        "message. `chopmark init` writes a policy of ten rules, with the members of facts and release in its first lines.",
         kind="YAML",
         encoder="people",
         decoder="policy.decode_policy",

@@ -13,12 +13,13 @@ import pytest
 from chopmark.adapters.kms import file as kms
 from chopmark.artifacts import Digest
 from chopmark.channel import Release
+from chopmark.channel.status import revocation
 from chopmark.errors import ChopmarkError, DecodeError, Refused, VerificationError
 from chopmark.keys import Algorithm
 from chopmark.policy import Allowed, Denied, default_policy_file, read_vsa
 from chopmark.release import Committer, desired, read_model, verify_range
 from chopmark.release.wire import decode_model_release, encode_model_release, model_release
-from chopmark.statements import Envelope, add_signatures, decode_envelope, encode_envelope, verify
+from chopmark.statements import Envelope, add_signatures, decode_envelope, encode_envelope, sign, verify
 from simulators.trust import NOW, SimTrust
 from unit.release.kit import Shop, chain, digest, inspection
 
@@ -100,6 +101,18 @@ def test_one_approver_alone_is_refused_naming_rule_fact_and_what_is_missing(star
     logged = read_vsa(verify(shop.ledger.envelopes[-1], shop.trust, "gate").statement)
     assert (logged.passed, logged.release, logged.approvals) == (False, on_branch(shop).digest, ("owner-a",))
     assert len(logged.inputs) == 8
+
+
+def test_a_revoked_package_cannot_come_back_under_another_version(start: Start) -> None:
+    shop = start("merged")
+    package = shop.draft().manifest
+    revoked = revocation(workspace="acme", model="digits", kind="manifest", digest=package, reason="backdoor", since=NOW)
+    keys = [key for owner in ("security-a", "security-b") for key in shop.people.keys(owner)]
+    shop.ledger.log(sign(revoked, keys))
+    proposal = shop.propose(shop.draft("2", manifest=package))
+    assert isinstance(proposal.decision, Denied)
+    assert [verdict.id for verdict in proposal.decision.failed] == ["not-revoked"]
+    assert shop.git.head("release/digits-2") is None
 
 
 def test_one_owner_with_both_keys_twice_is_one_owner(start: Start) -> None:

@@ -6,9 +6,13 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from chopmark.artifacts.hashing import open_regular
-from chopmark.errors import DecodeError, UndecidedError
+from chopmark.errors import DecodeError, UndecidedError, UsageError, foreign
+
+TEMPORARY: Final = ".*.tmp"
+"""What a write that was killed leaves beside the file."""
 
 
 def read_file(path: Path, *, max_bytes: int) -> bytes:
@@ -18,7 +22,7 @@ def read_file(path: Path, *, max_bytes: int) -> bytes:
         UsageError: missing, unreadable, a symbolic link or no regular file.
         DecodeError: longer than *max_bytes*.
     """
-    with os.fdopen(open_regular(path), "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file, foreign(UsageError, f"{path}: cannot be read", code="usage"):
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
@@ -33,7 +37,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         UndecidedError: the disk is full or the folder cannot be written; nothing was replaced.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Not after the file itself: the longest name that a file can have must be possible.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         make_folder(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

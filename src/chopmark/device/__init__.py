@@ -10,6 +10,7 @@ was approved until the status is too old for it.
 
 from chopmark.device.deliver import Delivery, deliver
 from chopmark.device.enroll import Enrolment, enroll
+from chopmark.device.folder import Folder
 from chopmark.device.gate import Loaded, check, open_model
 from chopmark.device.install import Action, ModelOutcome
 from chopmark.device.model import TIER, Chain, Config, FileVersion, Slot, Slots, State
@@ -17,7 +18,7 @@ from chopmark.device.opened import Device, open_device
 from chopmark.device.ports import Counter, FleetClient, Sealed, SealedMemory
 from chopmark.device.refresh import Refreshed, refresh
 from chopmark.device.schedule import next_delay
-from chopmark.device.store import Folder, StateStore
+from chopmark.device.store import StateStore
 from chopmark.device.timefloor import TimeFloor, raised, trusted_now
 from chopmark.device.verdict import Refusal, Verdict, Verified
 from chopmark.device.wire import decode_config, decode_state, encode_config, encode_state, state_key

@@ -15,11 +15,13 @@ from pathlib import Path
 from chopmark.artifacts import Digest, read_file, write_file
 from chopmark.canonical import check_name
 from chopmark.channel import RESERVED_CHANNELS
+from chopmark.device import tidy
 from chopmark.device.model import Chain, Config, FileVersion, State
-from chopmark.device.opened import SECRET_BYTES
+from chopmark.device.opened import SECRET_BYTES, key_file
+from chopmark.device.folder import Folder
 from chopmark.device.ports import Counter, FleetClient
-from chopmark.device.store import Folder, StateStore
-from chopmark.device.wire import decode_config, encode_config, state_key
+from chopmark.device.store import StateStore
+from chopmark.device.wire import decode_config, encode_config, settings_digest, state_key
 from chopmark.errors import UsageError
 from chopmark.keys import Signer
 from chopmark.telemetry import EnrolmentRequest
@@ -70,7 +72,7 @@ def enroll(
         VerificationError: it does not accept the token.
     """
     folder = Folder(path)
-    if folder.config.exists():
+    if not tidy.is_missing(folder.config):
         raise UsageError(f"{path}: a device is enrolled here already", hint="choose another folder")
     for name in (wish.name, wish.channel, wish.runtime, *wish.models):
         check_name(name, what="enrolment")
@@ -92,6 +94,7 @@ def enroll(
         channel_url=wish.channel_url,
         fleet_url=wish.fleet_url,
         pin=wish.pin,
+        key=signer.public.keyid,
         runtime=wish.runtime,
         app=wish.app,
         poll_s=wish.poll_s,
@@ -101,7 +104,8 @@ def enroll(
     write_file(folder.secret, entropy(SECRET_BYTES), mode=0o600)
     write_file(folder.pinned, wish.root)
     secret = read_file(folder.secret, max_bytes=SECRET_BYTES)
-    store = StateStore(folder, key=state_key(secret, config, signer.public), counter=counter)
+    settings = settings_digest(data, key_file(folder))
+    store = StateStore(folder, key=state_key(secret, config, signer.public), settings=settings, counter=counter)
     first = State(
         gen=0,
         root=FileVersion(version=root.version, digest=root.digest),

@@ -22,6 +22,7 @@ class Config:
 
     Attributes:
         pin: digest of the root that everything else is trusted through.
+        key: id of the device's public key; another ``key.pem`` is not this device's.
         runtime: which runtime this device has, as releases name it.
         app: version of the application around the models; releases may ask for a minimum.
         poll_s: seconds between two refreshes.
@@ -36,6 +37,7 @@ class Config:
     channel_url: str
     fleet_url: str
     pin: Digest
+    key: str
     runtime: str = "onnxruntime"
     app: str = "0"
     poll_s: int = 300
@@ -105,6 +107,7 @@ class State:
         top: model -> newest release that ran.
         slots: model -> what is installed; not a ratchet.
         floor: it is this late at least.
+        settings: digest of the files that enrolment wrote, as they were; not a ratchet.
     """
 
     gen: int
@@ -119,6 +122,7 @@ class State:
     slots: Mapping[str, Slots] = field(default_factory=dict)
     floor: TimeFloor | None = None
     chain: Chain = field(default_factory=Chain)
+    settings: Digest | None = None
 
     def without_ratchets(self, *, reset: int) -> State:
         """Return this state as it is after root's reset number rose to *reset*: what is installed stays."""

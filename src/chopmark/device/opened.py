@@ -10,19 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts import read_file
+from chopmark.artifacts import Digest, read_file
 from chopmark.artifacts.ports import Runtime
 from chopmark.clock import Clock
+from chopmark.device import tidy
+from chopmark.device.folder import Folder
 from chopmark.device.journal import Journal
 from chopmark.device.model import Config, FileVersion, State
 from chopmark.device.ports import Counter, SealedMemory
-from chopmark.device.store import Folder, StateStore, read_root
+from chopmark.device.store import StateStore, read_root
 from chopmark.device.timefloor import trusted_now
-from chopmark.device.wire import MAX_CONFIG_BYTES, decode_config, state_key
+from chopmark.device.wire import MAX_CONFIG_BYTES, decode_config, settings_digest, state_key
 from chopmark.errors import DecodeError, UndecidedError, UsageError
 from chopmark.keys import Signer
 
 SECRET_BYTES: Final = 32
+MAX_KEY_BYTES: Final = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +85,22 @@ def open_device(
         runtimes: returns the runtime of a name, when it is first needed.
 
     Raises:
-        UsageError: no device is enrolled there, or its configuration or secret cannot be read.
+        UsageError: no device is enrolled there, its configuration or secret cannot be read, or its key is another.
         UndecidedError: its key is not there.
     """
     folder = Folder(path)
-    if not folder.config.exists():
+    if tidy.is_missing(folder.config):
         raise UsageError(f"{path}: no device is enrolled here", hint="chopmark device enroll")
-    config = decode_config(read_file(folder.config, max_bytes=MAX_CONFIG_BYTES))
+    data = read_file(folder.config, max_bytes=MAX_CONFIG_BYTES)
+    config = decode_config(data)
     signer = load_signer(folder.key)
+    if signer.public.keyid != config.key:
+        raise UsageError(f"{folder.key}: is not the key that was enrolled", hint="put it back, or enrol the device again")
     key = state_key(_secret(folder.secret), config, signer.public)
     return Device(
         folder=folder,
         config=config,
-        store=StateStore(folder, key=key, counter=counter),
+        store=StateStore(folder, key=key, settings=settings_digest(data, key_file(folder)), counter=counter),
         journal=Journal(folder, device=config.device, signer=signer),
         clock=clock,
         memory=memory,
@@ -102,15 +108,24 @@ def open_device(
     )
 
 
+def key_file(folder: Folder) -> bytes:
+    """Return the file of the device's key as it is; nothing where the key is kept elsewhere.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    return b"" if tidy.is_missing(folder.key) else read_file(folder.key, max_bytes=MAX_KEY_BYTES)
+
+
 def _secret(path: Path) -> bytes:
-    if not path.exists():
+    if tidy.is_missing(path):
         raise UndecidedError(f"{path}: no such key", code="key-missing", hint="enrol the device again")
-    if path.stat().st_mode & 0o077:
-        raise UsageError(f"{path}: others may read this key", hint=f"chmod 600 {path}; consider it known to them")
     try:
         secret = read_file(path, max_bytes=SECRET_BYTES)
     except DecodeError:
         secret = b""
+    if path.stat().st_mode & 0o077:
+        raise UsageError(f"{path}: others may read this key", hint=f"chmod 600 {path}; consider it known to them")
     if len(secret) != SECRET_BYTES:
         raise UsageError(f"{path}: is not a secret of {SECRET_BYTES} bytes", hint="enrol the device again")
     return secret

@@ -8,13 +8,16 @@ written is a floor, learnt from signed documents, and the time powered on since:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from chopmark.clock import PowerOn
 
 FLOOR_STEP: Final = timedelta(hours=1)
 """How far the floor moves before it alone is worth a commit: hardware counters wear out, and so does flash."""
+
+
+LATEST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +58,7 @@ def _reached(power_on: PowerOn, floor: TimeFloor) -> datetime:
     else:
         # The same boot, or one without a name: of two readings that would fit, the lower is certain.
         elapsed = power_on.seconds - floor.boot_s
-    return floor.moment + timedelta(seconds=max(0, elapsed))
+    try:
+        return floor.moment + timedelta(seconds=max(0, elapsed))
+    except OverflowError:
+        return LATEST  # the last moment there is; root's `reset` drops the floor

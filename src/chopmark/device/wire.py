@@ -3,6 +3,9 @@
 
 ``state.json`` is RFC 8785 ``{"v":1,"state":{…},"mac":…}``. The MAC is looked at before anything else is believed; its
 key also binds who the device is (workspace, id, channel, pin, public key), so that a state never fits another device.
+``settings`` binds every other byte of what enrolment wrote: whoever changes the application's version or an address in
+``device.toml`` is refused as ``state-corrupt``, and reported, until one refresh has looked at everything again. It shows
+the change and does not prevent it: somebody who can write all files of a device can enrol it again as well.
 """
 
 from __future__ import annotations
@@ -85,6 +88,7 @@ class _State(canonical.Strict, frozen=True, kw_only=True):
     slots: dict[str, _Slots]
     time: _Time | None
     report: _Chain
+    settings: str | None
 
 
 class _Config(canonical.Strict, frozen=True, kw_only=True):
@@ -97,6 +101,7 @@ class _Config(canonical.Strict, frozen=True, kw_only=True):
     channel_url: str
     fleet_url: str
     pin: str
+    key: str
     runtime: str
     app: str
     poll_s: int
@@ -107,6 +112,11 @@ def state_key(secret: bytes, config: Config, key: PublicKey) -> bytes:
     names = (config.workspace, config.device, config.channel, str(config.pin), key.keyid)
     info = _LABEL + b"\0".join(name.encode() for name in names)
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(secret)
+
+
+def settings_digest(config: bytes, key_file: bytes) -> Digest:
+    """Return what a state remembers of ``device.toml`` and ``key.pem``: that both are, byte by byte, what they were."""
+    return Digest.of(Digest.of(config).value + Digest.of(key_file).value)
 
 
 def encode_state(state: State, key: bytes) -> bytes:
@@ -151,6 +161,7 @@ def encode_config(config: Config) -> bytes:
         "channel_url": config.channel_url,
         "fleet_url": config.fleet_url,
         "pin": str(config.pin),
+        "key": config.key,
         "runtime": config.runtime,
         "app": config.app,
         "poll_s": config.poll_s,
@@ -174,6 +185,7 @@ def decode_config(data: bytes) -> Config:
             raise ValueError
         wire = msgspec.convert(tomllib.loads(data.decode("utf-8")), _Config, strict=True)
         pin = Digest.parse(wire.pin)
+        key = Digest.from_hex(wire.key).hex
     except (ValueError, RecursionError, msgspec.ValidationError, ChopmarkError) as error:
         raise UsageError(f"device.toml: cannot be read ({error})"[:300], hint="enrol the device again") from error
     for name in (wire.workspace, wire.device, wire.channel, wire.runtime, *wire.models):
@@ -189,6 +201,7 @@ def decode_config(data: bytes) -> Config:
         channel_url=wire.channel_url,
         fleet_url=wire.fleet_url,
         pin=pin,
+        key=key,
         runtime=wire.runtime,
         app=wire.app,
         poll_s=wire.poll_s,
@@ -229,6 +242,7 @@ def _state_json(state: State) -> dict[str, object]:
         if floor is None
         else {"floor": format_time(floor.moment), "boot_id": floor.boot_id, "boot_s": floor.boot_s},
         "report": {"seq": chain.seq, "head": _optional(chain.head), "nonce": chain.nonce, "said": dict(chain.said)},
+        "settings": _optional(state.settings),
     }
 
 
@@ -278,6 +292,7 @@ def _state(wire: _State) -> State:
             nonce=wire.report.nonce,
             said=wire.report.said,
         ),
+        settings=None if wire.settings is None else Digest.parse(wire.settings),
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Telemetry: what a device says about itself, and what the service answers. One wire format for both ends.
 
-    device --EnrolmentRequest--> service --Enrolled--> device     (plain, over TLS)
+    device --EnrolmentRequest--> service --Enrolled--> device     (JSON, not signed)
     Report --sign_report--> bytes --decode_signed_report--> SignedReport --verify_report--> Report
     Answer --build_answer--> Envelope --verify_answer--> Answer
 

@@ -33,6 +33,7 @@ RULES = [
     "accuracy-floor",
     "inspected",
     "sbom-written",
+    "not-revoked",
 ]
 OWNERS = ("owner-a", "owner-b", "owner-c")
 
@@ -67,8 +68,9 @@ def test_a_whole_chain_is_allowed_and_each_rule_names_the_facts_it_used() -> Non
         "accuracy-floor": [5],
         "inspected": [6],
         "sbom-written": [7],
+        "not-revoked": [],
     }
-    assert explain(decision) == ("evidence: allowed; 7 rules hold",)
+    assert explain(decision) == ("evidence: allowed; 8 rules hold",)
 
 
 @pytest.mark.parametrize(

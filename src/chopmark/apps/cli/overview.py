@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, strong
+from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, strong
 from chopmark.errors import ChopmarkError, UsageError
 
 if TYPE_CHECKING:
@@ -44,14 +44,12 @@ def status(start: Path) -> Answer:
             found, row = look(site)
         except ChopmarkError as error:
             found, row = {"error": error.code, "message": error.message}, bad(error.message)
+            body["ok"] = False
         body[name] = found
         rows.append((strong(name), row))
     lines = columns(rows)
-    try:
-        devices = site.fleet.devices()
-        lines += ["", *columns([_device_row(device, site) for device in devices], indent="  ")] if devices else []
-    except ChopmarkError as error:
-        lines.append(bad(error.message))
+    if body["ok"] and (devices := site.fleet.devices()):
+        lines += ["", *columns([_device_row(device, site) for device in devices], indent="  ")]
     return body, lines
 
 
@@ -268,17 +266,12 @@ def _explain_device(site: Site, device: Device) -> Answer:
 
 
 def _git(site: Site) -> tuple[dict[str, object], str]:
-    from chopmark.apps.cli.releasing import what_main_asks_for
+    from chopmark.apps.cli.releasing import assigned_now
 
     head = site.git.head("main")
-    try:
-        wanted = what_main_asks_for(site)
-    except ChopmarkError as error:
-        if error.code != "desired-empty":
-            raise
+    releases = {site.releases[d].model: site.releases[d].version for d in assigned_now(site) if d in site.releases}
+    if not releases:
         return {"head": head, "releases": {}}, f"main at {str(head)[:8]}  nothing released yet"
-    assigned = {a.release for assignments in wanted.channels.values() for a in assignments}
-    releases = {r.release.model: r.release.version for d, r in wanted.releases.items() if d in assigned}
     text = ", ".join(f"{model} v{version}" for model, version in releases.items())
     return {"head": head, "releases": releases}, f"main at {str(head)[:8]}  wants {text}"
 
@@ -328,13 +321,14 @@ def _fleet(site: Site) -> tuple[dict[str, object], str]:
         "conditions": {str(k): v for k, v in summary.conditions.items()},
         "refusals": summary.refusals,
     }
-    return body, f"{summary.devices} devices: {conditions or 'none reported yet'}; {summary.refusals} refusals{newest}"
+    devices, refusals = counted(summary.devices, "device"), counted(summary.refusals, "refusal")
+    return body, f"{devices}: {conditions or 'none reported yet'}; {refusals}{newest}"
 
 
 def _device_row(device: Device, site: Site) -> tuple[str, ...]:
     runs = ", ".join(f"{model} {_label(site, release)}" for model, release in device.running.items())
     open_refusals = sorted({s.refusal for s in device.standings.values() if s.refusal is not None})
-    mark = good if not open_refusals and not device.held else bad
+    mark = bad if open_refusals or device.held else good if runs else plain
     reasons = ", ".join(f"why R{number}" for number in open_refusals)
     return (
         mark(device.name),
@@ -343,6 +337,11 @@ def _device_row(device: Device, site: Site) -> tuple[str, ...]:
         f"runs {runs}" if runs else "",
         reasons,
     )
+
+
+def plain(text: str) -> str:
+    """Return *text* under a mark that says neither good nor bad."""
+    return f"· {text}"
 
 
 def _label(site: Site, release: Digest | None) -> str:

@@ -11,8 +11,10 @@ import click
 from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good
 
 if TYPE_CHECKING:
+    from chopmark.artifacts import Digest
     from chopmark.policy import Decision
     from chopmark.release import Checked
+    from chopmark.release.record import GateDecision
 
 
 @click.group()
@@ -173,26 +175,30 @@ def rollback(start: Path, model: str, reason: str, *, yes: bool) -> Answer:
 @click.argument("model")
 @click.option("--reason", required=True, help="Why; devices and people read it.")
 @click.option("--as", "owners", multiple=True, required=True, help="Security owners whose keys sign; two are needed.")
+@click.option("--alone", is_flag=True, help="This release only; another one of the same package may still be made.")
 @click.option("--release", "text", help="The release (v2, or digits of its hash); default: the current one.")
 @click.pass_obj
 @answers
-def revoke(start: Path, model: str, reason: str, owners: tuple[str, ...], text: str | None) -> Answer:
-    """Revoke a release for ever: signed by the security owners, published by the security host.
+def revoke(start: Path, model: str, reason: str, owners: tuple[str, ...], text: str | None, *, alone: bool) -> Answer:
+    """Revoke the package of a release of MODEL for ever: signed by the security owners, published by the security host.
+
+    Every release of that package is refused from then on, on devices and by the gate.
 
     \b
     Example:
-        chopmark release revoke digits --reason backdoor --as security-a --as security-b
+        chopmark release revoke digits --release v2 --reason backdoor --as security-a --as security-b
     """
     from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
     site = Site.at(start)
-    digest = releasing.named_release(site, text) if text else releasing.current_release(site, model).digest
-    index = releasing.revoke_release(site, model, digest, reason=reason, owners=owners)
-    body = {"ok": True, "release": digest, "entry": index}
+    found = site.releases[releasing.named_release(site, text)] if text else releasing.current_release(site, model)
+    index = releasing.revoke_release(site, found, reason=reason, owners=owners, alone=alone)
+    what = f"release {found.digest.short}…" if alone else f"package {found.manifest.short}…"
+    body = {"ok": True, "release": found.digest, "package": None if alone else found.manifest, "entry": index}
     return body, [
-        good(f"{model} {digest.short}… is revoked: {reason}"),
-        f"  entry {index}; devices refuse it at their next refresh",
+        good(f"{found.model} v{found.version}, {what}, is revoked: {reason}"),
+        f"  entry {index}; devices refuse it at their next refresh after the operator's next look",
     ]
 
 
@@ -212,6 +218,7 @@ def history(start: Path) -> Answer:
 
     site = Site.at(start)
     made = decisions(site.statements(), site.trust)
+    now, revoked = releasing.assigned_now(site), releasing.revoked_digests(site)
     body = {
         "ok": True,
         "decisions": [
@@ -221,6 +228,7 @@ def history(start: Path) -> Answer:
                 "allowed": found.summary.passed,
                 "release": found.summary.release,
                 "approvals": found.summary.approvals,
+                "standing": _standing(found, now, revoked),
             }
             for found in made
         ],
@@ -232,11 +240,19 @@ def history(start: Path) -> Answer:
             f"{found.summary.subject.name} {releasing.version_of(site, found.summary.release)}",
             f"{found.summary.release.short}…" if found.summary.release else "",
             ", ".join(found.summary.approvals),
+            _standing(found, now, revoked),
             dim(f"{found.summary.time:%Y-%m-%d %H:%M:%S}Z  entry {found.index}"),
         )
         for found in made
     ]
     return body, columns(rows)
+
+
+def _standing(found: GateDecision, now: frozenset[Digest], revoked: frozenset[Digest]) -> str:
+    """Return what became of a decision: ``current``, ``revoked``, or nothing to say."""
+    if {found.summary.release, found.summary.subject.digest} & revoked:
+        return "revoked"
+    return "current" if found.summary.passed and found.summary.release in now else ""
 
 
 def _checked(done: Checked) -> Answer:

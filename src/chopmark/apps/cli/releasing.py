@@ -10,7 +10,7 @@ from chopmark.apps.cli.wiring import Site
 from chopmark.artifacts import Digest, scan
 from chopmark.channel import Release, RuntimeNeed
 from chopmark.channel.status import revocation
-from chopmark.errors import UndecidedError, UsageError
+from chopmark.errors import UndecidedError, UsageError, VerificationError
 from chopmark.policy import Decision, Rule, Undecidable
 from chopmark.release import (
     MAIN,
@@ -30,7 +30,7 @@ from chopmark.release import (
     read_policy,
     withdraw,
 )
-from chopmark.statements import encode_envelope, sign
+from chopmark.statements import PredicateType, encode_envelope, sign, verified
 
 RUNTIME_RANGE = ">=1.20,<2"
 
@@ -148,15 +148,41 @@ def withdraw_release(site: Site, model: str, reason: str) -> Withdrawal:
     )
 
 
-def revoke_release(site: Site, model: str, digest: Digest, *, reason: str, owners: Sequence[str]) -> int:
-    """Have the security host revoke *digest*, and log the statement; return its index."""
+def revoke_release(site: Site, release: Release, *, reason: str, owners: Sequence[str], alone: bool) -> int:
+    """Have the security host revoke a release, and log the statement; return its index.
+
+    Args:
+        alone: revoke this release only; else its package, so that no other release can bring it back.
+    """
     keys = [key for owner in owners for key in site.signers(owner)]
     statement = revocation(
-        workspace=site.workspace.name, model=model, kind="release", digest=digest, reason=reason, since=site.clock.now()
+        workspace=site.workspace.name,
+        model=release.model,
+        kind="release" if alone else "manifest",
+        digest=release.digest if alone else release.manifest,
+        reason=reason,
+        since=site.clock.now(),
     )
     envelope = sign(statement, keys)
     site.security_host().submit(encode_envelope(envelope))
     return site.evidence.log(envelope)
+
+
+def assigned_now(site: Site) -> frozenset[Digest]:
+    """Return the releases that main asks for; none where nothing was released yet."""
+    try:
+        wanted = what_main_asks_for(site)
+    except VerificationError as error:
+        if error.code != "desired-empty":
+            raise
+        return frozenset()
+    return frozenset(a.release for assignments in wanted.channels.values() for a in assignments)
+
+
+def revoked_digests(site: Site) -> frozenset[Digest]:
+    """Return the releases and packages that the security owners revoked, by what the ledger holds."""
+    found = verified(site.statements(), site.trust, kind=PredicateType.REVOCATION, role="security")
+    return frozenset(statement.statement.subject.digest for _, statement in found)
 
 
 def _decided(decision: Decision) -> None:

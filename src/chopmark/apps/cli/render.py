@@ -65,7 +65,7 @@ def bad(text: str) -> str:
 
 
 def dim(text: str) -> str:
-    return click.style(text, dim=True)
+    return "" if not text else click.style(text, dim=True)
 
 
 def strong(text: str) -> str:
@@ -82,6 +82,11 @@ def show_error(error: ChopmarkError, *, as_json: bool) -> None:
     say(f"{click.style('error', fg='red', bold=True)} {error.code}: {error.message}")
     if error.hint:
         say(f"{click.style('hint:', fg='cyan')} {error.hint}")
+
+
+def counted(number: int, what: str) -> str:
+    """Return ``1 device``, ``2 devices``."""
+    return f"{number:,} {what}" + "s" * (number != 1)
 
 
 def columns(rows: Iterable[tuple[str, ...]], *, indent: str = "") -> list[str]:
