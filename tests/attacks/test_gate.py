@@ -106,7 +106,9 @@ def test_one_approver_alone_is_refused_naming_rule_fact_and_what_is_missing(star
 def test_a_revoked_package_cannot_come_back_under_another_version(start: Start) -> None:
     shop = start("merged")
     package = shop.draft().manifest
-    revoked = revocation(workspace="acme", model="digits", kind="manifest", digest=package, reason="backdoor", since=NOW)
+    revoked = revocation(
+        workspace="acme", model="digits", kind="manifest", digest=package, reason="backdoor", since=NOW
+    )
     keys = [key for owner in ("security-a", "security-b") for key in shop.people.keys(owner)]
     shop.ledger.log(sign(revoked, keys))
     proposal = shop.propose(shop.draft("2", manifest=package))

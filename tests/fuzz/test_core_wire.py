@@ -146,7 +146,9 @@ READERS = {
     "snapshot": (read_snapshot, FILES["snapshot"], TRUST.keys("operator")),
     "targets": (read_targets, FILES["targets"], TRUST.keys("owner-a", "owner-b")),
     "status": (
-        lambda data: follow.status(POLICY, DELEGATOR, named("status", data), data, last=None, now=NOW, latest=ROOT.expires),
+        lambda data: follow.status(
+            POLICY, DELEGATOR, named("status", data), data, last=None, now=NOW, latest=ROOT.expires
+        ),
         FILES["status"],
         TRUST.keys("status-host"),
     ),

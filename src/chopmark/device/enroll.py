@@ -16,9 +16,9 @@ from chopmark.artifacts import Digest, read_file, write_file
 from chopmark.canonical import check_name
 from chopmark.channel import RESERVED_CHANNELS
 from chopmark.device import tidy
+from chopmark.device.folder import Folder
 from chopmark.device.model import Chain, Config, FileVersion, State
 from chopmark.device.opened import SECRET_BYTES, key_file
-from chopmark.device.folder import Folder
 from chopmark.device.ports import Counter, FleetClient
 from chopmark.device.store import StateStore
 from chopmark.device.wire import decode_config, encode_config, settings_digest, state_key

@@ -29,11 +29,13 @@ from chopmark.device.package import Package, check_package, open_package, read_e
 from chopmark.device.store import read_trust
 from chopmark.device.timefloor import raised, worth_keeping
 from chopmark.device.verdict import Refusal, Verdict, Verified
-from chopmark.errors import ChopmarkError, Refused, UndecidedError, VerificationError
+from chopmark.errors import Refused, UndecidedError, VerificationError
 from chopmark.telemetry import Purpose
 from chopmark.trust import TrustPolicy
 
 STEP_LOAD: Final = 17
+REPORT_WAIT_S: Final = 3.0
+"""How long a load waits for the lock to say what it found: others may be loading for long."""
 ANY_ABI: Final = "any"
 
 
@@ -248,7 +250,7 @@ def _refusal(error: Refused, model: str, judged: Judged) -> Refusal:
 
 
 def report(device: Device, verdict: Verdict, state: State | None, *, purpose: Purpose = Purpose.LOAD) -> None:
-    """Step 18: queue a report of what is new. The verdict stands whether or not it can be reported.
+    """Step 18: queue a report of what is new. The verdict stands whether or not it can be reported: see ``device.unsaid``.
 
     The time floor is kept with it, now and then: without network no refresh does, and what a device was powered on for
     must not be lost with every reboot.
@@ -269,15 +271,9 @@ def report(device: Device, verdict: Verdict, state: State | None, *, purpose: Pu
         return device.journal.add(now, verdict, purpose=purpose, running=running, now=device.now(now))
 
     running = verdict.release.digest if isinstance(verdict, Verified) else None
-    try:
-        with device.folder.locked():
-            if state is None:
-                if isinstance(verdict, Refusal):
-                    device.journal.add_without_state(
-                        device.fresh_state(), verdict, purpose=purpose, now=device.now(None)
-                    )
-                return
-            device.store.commit_locked(change)
-    except ChopmarkError:
-        # The disk is full, the key is away: a refusal refuses all the same, and is said at the next occasion.
-        return
+    with device.saying(), device.folder.locked(wait_s=REPORT_WAIT_S):
+        if state is None:
+            if isinstance(verdict, Refusal):
+                device.journal.add_without_state(device.fresh_state(), verdict, purpose=purpose, now=device.now(None))
+            return
+        device.store.commit_locked(change)

@@ -11,18 +11,18 @@ chain has no gap. Nothing depends on a report being made: a refusal refuses with
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts import Digest, read_file, write_file
+from chopmark.artifacts import Digest, read_file
+from chopmark.device import tidy
+from chopmark.device.folder import Folder
 from chopmark.device.model import TIER, Chain, State
-from chopmark.device.store import Folder
-from chopmark.device.verdict import Refusal, Verdict, Verified
-from chopmark.errors import ChopmarkError, UndecidedError
+from chopmark.device.verdict import Refusal, Verdict, Verified, one_line
+from chopmark.errors import ChopmarkError
 from chopmark.keys import Signer
 from chopmark.statements import decode_envelope, decode_statement
 from chopmark.telemetry import (
@@ -30,6 +30,7 @@ from chopmark.telemetry import (
     MAX_EVIDENCE_CHARS,
     MAX_MESSAGE_CHARS,
     MAX_REPORT_BYTES,
+    NONCE,
     VERIFIED,
     Purpose,
     Report,
@@ -37,12 +38,13 @@ from chopmark.telemetry import (
     SignedReport,
     decode_signed_report,
     sign_report,
+    verify_answer,
     verify_report,
 )
+from chopmark.trust import TrustPolicy
 
 _LAST_STEP: Final = {Purpose.REFRESH: 16, Purpose.LOAD: 18}
 MAX_ANSWER_BYTES: Final = 64 * 1024
-NONCE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_QUEUED: Final = 256
 MAX_QUEUED_GOOD: Final = 192
 """Where reports that all is well stop: the last quarter of the queue is for refusals."""
@@ -122,21 +124,45 @@ class Journal:
         Raises:
             UndecidedError: the folder cannot be written.
         """
-        write_file(self._folder.path / "answer.json", answer)
+        self._folder.write(self._folder.answer, answer)
+        self._folder.move(path, self._folder.delivered)
+
+    def clean(self, trust: TrustPolicy) -> None:
+        """Set aside what is no report of this device, and an answer that is none to the newest delivered one.
+
+        Raises:
+            UndecidedError: the folder cannot be written.
+        """
+        for path in tidy.entries(self._folder.queue):
+            if self._open(path) is None:
+                self._set_aside(path)
+        for path, good in (
+            (self._folder.delivered, self._open(self._folder.delivered) is not None),
+            (self._folder.answer, self._answers(trust)),
+        ):
+            if not good and not tidy.is_missing(path):
+                self._folder.set_aside(path)
+
+    def _answers(self, trust: TrustPolicy) -> bool:
+        delivered = self._open(self._folder.delivered)
         try:
-            path.replace(self._folder.path / "delivered.json")
-        except OSError as error:
-            raise UndecidedError(f"{path}: cannot be moved ({error.strerror})", code="not-written") from error
+            answer = decode_envelope(read_file(self._folder.answer, max_bytes=MAX_ANSWER_BYTES))
+            if delivered is not None:
+                _, signed, report = delivered
+                verify_answer(answer, trust, signed.digest, nonce=report.nonce)
+        except ChopmarkError:
+            return False
+        return delivered is not None
 
     def _queued(self) -> list[Path]:
-        return sorted(self._folder.queue.glob("[0-9]*.json"))
+        return sorted(path for path in tidy.entries(self._folder.queue) if path.match("[0-9]*.json"))
 
     def _has_room(self, verdict: Verdict | None) -> bool:
         return len(self._queued()) < (MAX_QUEUED if isinstance(verdict, Refusal) else MAX_QUEUED_GOOD)
 
     def _write(self, report: Report) -> Digest:
         data = sign_report(report, self._signer)
-        write_file(self._folder.queue / f"{report.seq:016d}.json", data, mode=0o600)
+        self._folder.write(self._folder.queue / f"{report.seq:016d}.json", data, mode=0o600)
         return decode_signed_report(data).digest
 
     def _report(
@@ -157,7 +183,7 @@ class Journal:
             running=running,
             verdict=VERIFIED if refusal is None else refusal.code,
             step=_LAST_STEP[purpose] if refusal is None else refusal.step,
-            message="" if refusal is None else refusal.message[:MAX_MESSAGE_CHARS],
+            message="" if refusal is None else one_line(refusal.message)[:MAX_MESSAGE_CHARS],
             evidence={} if refusal is None else _bounded(refusal.evidence),
             tier=TIER,
             log=SeenLog(origin=logs[-1][0], size=logs[-1][1].size, root=logs[-1][1].root) if logs else None,
@@ -166,7 +192,7 @@ class Journal:
         )
 
     def _newest(self) -> tuple[SignedReport, Report] | None:
-        found = [self._open(path) for path in (self._folder.path / "delivered.json", *self._queued()[-2:])]
+        found = [self._open(path) for path in (self._folder.delivered, *self._queued()[-2:])]
         reports = [(signed, report) for opened in found if opened for _, signed, report in [opened]]
         return max(reports, key=lambda pair: pair[1].seq, default=None)
 
@@ -177,7 +203,7 @@ class Journal:
     def _next_nonce(self) -> str:
         """Return the challenge in the newest answer, unverified: it is no secret, and the service knows its own."""
         try:
-            envelope = decode_envelope(read_file(self._folder.path / "answer.json", max_bytes=MAX_ANSWER_BYTES))
+            envelope = decode_envelope(read_file(self._folder.answer, max_bytes=MAX_ANSWER_BYTES))
             nonce = decode_statement(envelope.payload).predicate.get("next_nonce")
         except ChopmarkError:
             return ""
@@ -192,8 +218,7 @@ class Journal:
             return None
 
     def _set_aside(self, path: Path) -> None:
-        self._folder.evidence.mkdir(mode=0o700, exist_ok=True)
-        path.replace(self._folder.evidence / f"report-{path.name}")
+        self._folder.set_aside(path)
 
 
 def is_news(state: State, verdict: Verdict | None, *, purpose: Purpose) -> bool:
@@ -242,11 +267,9 @@ def _saying(verdict: Verdict | None, state: State) -> str:
 
 def _bounded(evidence: Mapping[str, object]) -> dict[str, str]:
     shown = {
-        str(name)[:MAX_EVIDENCE_CHARS]: value[:MAX_EVIDENCE_CHARS]
-        if isinstance(value, str)
-        else f"{len(value):,} bytes"
+        one_line(str(name))[:MAX_EVIDENCE_CHARS]: f"{len(value):,} bytes"
         if isinstance(value, bytes)
-        else str(value)[:MAX_EVIDENCE_CHARS]
+        else one_line(str(value))[:MAX_EVIDENCE_CHARS]
         for name, value in evidence.items()
         if not str(name).startswith("x-")
     }

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts import Digest, read_file
+from chopmark.artifacts import read_file
 from chopmark.artifacts.ports import Runtime
 from chopmark.clock import Clock
 from chopmark.device import tidy
@@ -95,7 +95,9 @@ def open_device(
     config = decode_config(data)
     signer = load_signer(folder.key)
     if signer.public.keyid != config.key:
-        raise UsageError(f"{folder.key}: is not the key that was enrolled", hint="put it back, or enrol the device again")
+        raise UsageError(
+            f"{folder.key}: is not the key that was enrolled", hint="put it back, or enrol the device again"
+        )
     key = state_key(_secret(folder.secret), config, signer.public)
     return Device(
         folder=folder,

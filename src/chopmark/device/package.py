@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step 14: a package on disk is exactly what its manifest lists, and what is read of it is what was hashed.
 
-:func:`open_package` copies every file into sealed memory and compares there; :func:`check_package` only compares. Both
+:func:`open_package` copies every file into sealed memory and compares there; :func:`check_package` only compares. The
+model stays sealed for as long as it runs; of the other files, which may be thousands, only what was read back is kept. Both
 start from the names: one file more or less is already a refusal. fs-verity digests are not compared here, since the
 SHA-256 of every byte is.
 """
@@ -12,7 +13,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from chopmark.artifacts import (
     read_file,
 )
 from chopmark.channel import Release
+from chopmark.device import tidy
 from chopmark.device.ports import Sealed, SealedMemory
 from chopmark.errors import ChopmarkError, DecodeError, Refused, UsageError
 
@@ -40,21 +42,17 @@ _BESIDE: Final = frozenset({".sig", ".md", ".txt"})
 
 
 class Package:
-    """A package in sealed memory, file by file. Close it to give the memory back."""
+    """A package in memory. Close it to give the memory back.
 
-    def __init__(self, manifest: Manifest, files: Mapping[str, Sealed], stack: ExitStack) -> None:
+    Attributes:
+        model: the model itself, sealed.
+    """
+
+    def __init__(self, manifest: Manifest, model: Sealed, others: Mapping[str, bytes]) -> None:
         self.manifest = manifest
-        self._files = files
-        self._stack = stack
-
-    @property
-    def model(self) -> Sealed:
-        """The model itself.
-
-        Raises:
-            Refused: ``package-incomplete``: the package has no one file that is the model.
-        """
-        return self._files[model_file(self.manifest).name]
+        self.model = model
+        self._model_name = model_file(manifest).name
+        self._others = others
 
     def read(self, name: str) -> bytes:
         """Return the file *name* of the package.
@@ -62,13 +60,17 @@ class Package:
         Raises:
             UsageError: the package has no such file.
         """
-        if name not in self._files:
-            raise UsageError(f"the package has no file {name[:80]!r}", hint=", ".join(sorted(self._files))[:200])
-        return self._files[name].read()
+        if name == self._model_name:
+            return self.model.read()
+        if name not in self._others:
+            names = sorted({self._model_name, *self._others})
+            raise UsageError(f"the package has no file {name[:80]!r}", hint=", ".join(names)[:200])
+        return self._others[name]
 
     def close(self) -> None:
         """Give the memory back."""
-        self._stack.close()
+        self.model.close()
+        self._others = {}
 
 
 def model_file(manifest: Manifest) -> FileEntry:
@@ -133,18 +135,13 @@ def open_package(slot: Path, manifest: Manifest, memory: SealedMemory) -> Packag
     """
     folder = slot / FILES
     _check_names(folder, manifest)
-    with ExitStack() as stack:
-        files: dict[str, Sealed] = {}
-        for entry in manifest.files:
-            descriptor = _open(folder / entry.name)
-            try:
-                sealed, digest = memory.copy(entry.name, descriptor, max_bytes=entry.length)
-            finally:
-                os.close(descriptor)
-            stack.callback(sealed.close)
-            _check(folder, entry, sealed.length, Digest(digest))
-            files[entry.name] = sealed
-        return Package(manifest, files, stack.pop_all())
+    model = model_file(manifest)
+    others: dict[str, bytes] = {}
+    for entry in manifest.files:
+        if entry != model:
+            with closing(_copy(folder, entry, memory)) as sealed:
+                others[entry.name] = sealed.read()
+    return Package(manifest, _copy(folder, model, memory), others)
 
 
 def check_package(slot: Path, manifest: Manifest) -> None:
@@ -188,6 +185,20 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
         raise Refused("package-altered", f"{more} is not in the manifest", evidence={"file": more})
 
 
+def _copy(folder: Path, entry: FileEntry, memory: SealedMemory) -> Sealed:
+    descriptor = _open(folder / entry.name)
+    try:
+        sealed, digest = memory.copy(entry.name, descriptor, max_bytes=entry.length)
+    finally:
+        os.close(descriptor)
+    try:
+        _check(folder, entry, sealed.length, Digest(digest))
+    except BaseException:
+        sealed.close()
+        raise
+    return sealed
+
+
 def _check(folder: Path, entry: FileEntry, length: int, digest: Digest) -> None:
     if length == entry.length and hmac.compare_digest(digest.value, entry.sha256.value):
         return
@@ -208,7 +219,7 @@ def _open(path: Path) -> int:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    if not path.is_symlink() and not path.exists():
+    if tidy.is_missing(path):
         raise Refused("package-incomplete", f"{path.name} is missing", evidence={"file": path.name})
     try:
         return read_file(path, max_bytes=max_bytes)

@@ -19,6 +19,7 @@ from chopmark.device.wire import MAX_STATE_BYTES, decode_state, encode_state
 from chopmark.errors import DecodeError, Refused, UndecidedError, UsageError
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, decode_trust, pinned_root
 
+
 class StateStore:
     """Reads and replaces the state.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from chopmark.artifacts import Digest
 from chopmark.channel import Release
-from chopmark.errors import Refused
+from chopmark.errors import Refused, printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Refusal:
             release=release,
             code=error.code,
             step=error.step,
-            message=error.message,
+            message=one_line(error.message),
             hint=error.hint,
             evidence=error.evidence,
         )
@@ -58,6 +58,11 @@ class Refusal:
     def error(self) -> Refused:
         """Return this refusal as an exception, for callers that cannot go on without the model."""
         return Refused(self.code, self.message, hint=self.hint, evidence=self.evidence)
+
+
+def one_line(text: str) -> str:
+    """Return *text* as it may stand in a log or a report: parts of it may come from whoever serves the channel."""
+    return " ".join(printable(text).split())
 
 
 Verdict = Verified | Refusal

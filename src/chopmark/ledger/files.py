@@ -14,9 +14,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.fsck import root_at
 from chopmark.ledger.merkle import HASH_BYTES
-from chopmark.ledger.ports import HeadStore, LogStore
+from chopmark.ledger.note import decode_note
+from chopmark.ledger.ports import Head, HeadStore, LogStore
 from chopmark.ledger.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -57,7 +59,7 @@ class LedgerFiles:
         """Return the file *path* of the log, or None."""
         head = self._heads.head()
         if path == CHECKPOINT:
-            return head.note or head.witnessed
+            return _newest(head)
         if path == WITNESSED_CHECKPOINT:
             return head.witnessed
         match = _PATH.fullmatch(path)
@@ -80,6 +82,14 @@ class LedgerFiles:
         if origin != head.origin or not 0 <= size <= head.size:
             return None
         return root_at(size, node_from_tiles(self._store.tile))
+
+
+def _newest(head: Head) -> bytes | None:
+    """Return the checkpoint of *head* with its cosignatures, where a quorum has seen it; else with the log's own."""
+    witnessed = head.witnessed
+    if witnessed is not None and Checkpoint.decode(decode_note(witnessed).text).size == head.size:
+        return witnessed
+    return head.note or witnessed
 
 
 def _tile(store: LogStore, level: int, index: int, width: int = TILE_WIDTH) -> bytes:

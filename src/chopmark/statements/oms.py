@@ -17,8 +17,8 @@ import msgspec
 
 from chopmark import canonical
 from chopmark.artifacts import Digest, Manifest
-from chopmark.errors import DecodeError, VerificationError
-from chopmark.keys import PublicKey, Signer
+from chopmark.errors import DecodeError, UsageError, VerificationError
+from chopmark.keys import Algorithm, PublicKey, Signer
 from chopmark.statements.model import PAYLOAD_TYPE, STATEMENT_TYPE, PredicateType, pae
 
 OMS_FILE: Final = "model.sig"
@@ -83,6 +83,8 @@ def build_oms(manifest: Manifest, signer: Signer, *, name: str) -> bytes:
     Args:
         name: informational subject name.
     """
+    if signer.public.algorithm is not Algorithm.ECDSA_P256:
+        raise UsageError("stock tools verify P-256 keys only", hint="openssl ecparam -name prime256v1 -genkey")
     files = sorted(manifest.files, key=lambda entry: entry.name)
     payload = canonical.encode(
         {
@@ -129,8 +131,12 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     statement = canonical.decode_as(payload, _Statement, what="OMS statement", max_bytes=MAX_BUNDLE_BYTES)
     _check_form(statement)
     listed = [(r.name, r.digest) for r in statement.predicate.resources]
-    if listed != sorted((f.name, f.sha256.hex) for f in manifest.files):
-        raise VerificationError("OMS bundle: signed over other files than these", code="oms-mismatch")
+    here = sorted((f.name, f.sha256.hex) for f in manifest.files)
+    if listed != here:
+        names = ", ".join(sorted({name for name, _ in set(listed) ^ set(here)})[:5])
+        raise VerificationError(
+            f"OMS bundle: signed over other files than these: {names or 'in another order'}", code="oms-mismatch"
+        )
     root = _root(manifest)
     if statement.subject[0].digest != {"sha256": root.hex}:
         raise VerificationError("OMS bundle: its root digest is not that of its files", code="oms-mismatch")

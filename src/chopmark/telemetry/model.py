@@ -31,7 +31,8 @@ SIGNATURE_DOMAIN: Final = b"chopmark-report-v1\0"
 """Stands before the payload where it is signed, so that a device's signature means a report and nothing else."""
 
 _VERDICT = re.compile(r"[a-z][a-z0-9-]{0,62}")
-_NONCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NONCE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a challenge looks like: a device that took another one could make no report any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ class Enrolled:
 
     device: str
     nonce: str
+
+    def __post_init__(self) -> None:
+        if not NONCE.fullmatch(self.nonce):
+            raise DecodeError("enrolment answer: a challenge that is not one")
 
 
 class Purpose(StrEnum):
@@ -121,7 +126,7 @@ class Report:
             raise DecodeError(error.message) from error
         if not (1 <= self.seq <= canonical.MAX_INTEGER and (self.prev is None) == (self.seq == 1)):
             raise DecodeError("report: the first has number 1 and no predecessor, all others have one")
-        if self.slot not in ("", "A", "B") or not _VERDICT.fullmatch(self.verdict) or not _NONCE.fullmatch(self.nonce):
+        if self.slot not in ("", "A", "B") or not _VERDICT.fullmatch(self.verdict) or not NONCE.fullmatch(self.nonce):
             raise DecodeError("report: an unknown slot, or a verdict or challenge that is not one")
         if not (0 <= self.step <= MAX_STEP and 0 <= self.tier <= MAX_TIER and 0 <= self.gen <= canonical.MAX_INTEGER):
             raise DecodeError("report: a step, tier or state number out of range")
@@ -200,3 +205,7 @@ class Answer:
     tier: int
     result: Result
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not NONCE.fullmatch(self.next_nonce):
+            raise DecodeError("answer: a challenge that is not one")

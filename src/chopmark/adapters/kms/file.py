@@ -7,12 +7,11 @@ import os
 import stat
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
 from chopmark.artifacts import open_regular, write_file
-from chopmark.errors import UndecidedError, UsageError
+from chopmark.errors import UndecidedError, UsageError, foreign
 from chopmark.keys import Algorithm, PublicKey, Signer
 
 _MAX_KEY_BYTES = 16384
@@ -68,19 +67,18 @@ def load(path: Path) -> FileSigner:
         UsageError: others than its owner may read it, or it is no key of ours.
         UndecidedError: there is no such file.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UndecidedError(f"{path}: no such key", code="key-missing", hint="run it where the key is")
     with os.fdopen(open_regular(path), "rb") as file:
         if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
             raise UsageError(f"{path}: others may read this key", hint=f"chmod 600 {path}; consider it known to them")
         data = file.read(_MAX_KEY_BYTES)
-    try:
+    # The library raises errors of its own, of OpenSSL's and of Python's, depending on which byte is wrong.
+    with foreign(UsageError, f"{path}: is not an unencrypted PKCS#8 key", code="usage"):
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{path}: is not an unencrypted PKCS#8 key") from error
-    if not isinstance(key, _PrivateKey):
-        raise UsageError(f"{path}: is a key of an algorithm that is not used here")
-    return FileSigner(key)
+        if not isinstance(key, _PrivateKey):
+            raise UsageError(f"{path}: is a key of an algorithm that is not used here")
+        return FileSigner(key)
 
 
 def load_all(folder: Path) -> list[Signer]:

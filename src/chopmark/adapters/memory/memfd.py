@@ -16,6 +16,8 @@ from chopmark.device import Sealed, SealedMemory
 from chopmark.errors import UndecidedError
 
 _CHUNK_BYTES = 1024 * 1024
+_NAME_BYTES = 200
+"""The kernel takes 249."""
 
 
 class SealedFile(Sealed):
@@ -44,7 +46,7 @@ class MemfdMemory(SealedMemory):
                 code="no-sealed-memory",
                 hint="load models on Linux, or give the device another adapter for sealed memory",
             )
-        fd = os.memfd_create(name.rpartition("/")[2][:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = os.memfd_create(name.rpartition("/")[2].encode()[:_NAME_BYTES], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             length = _fill(fd, source, max_bytes + 1)
             _seal(fd)

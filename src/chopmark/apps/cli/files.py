@@ -19,7 +19,7 @@ def hash_(path: Path, manifest: Path | None) -> Answer:
 
     \b
     Example:
-        chopmark hash packages/digits-1
+        chopmark hash packages/digits-1/package
     """
     from chopmark.artifacts import Manifest, hash_file, scan, write_file
 
@@ -47,8 +47,8 @@ def sign(folder: Path, key: Path, out: Path | None) -> Answer:
 
     \b
     Example:
-        chopmark sign packages/digits-1 --key packager.pem
-        model_signing verify key packages/digits-1 --signature packages/digits-1.sig --public_key packager.pub
+        chopmark sign model --key packager.pem
+        model_signing verify key model --signature model.sig --public_key packager.pub
     """
     from chopmark.apps.cli.wiring import load_key
     from chopmark.artifacts import scan, write_file
@@ -66,21 +66,31 @@ def sign(folder: Path, key: Path, out: Path | None) -> Answer:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--key", type=click.Path(path_type=Path), required=True, help="The signer's public key (PEM).")
-@click.option("--signature", type=click.Path(path_type=Path), help="The bundle; default: FOLDER.sig beside it.")
+@click.option(
+    "--signature", type=click.Path(path_type=Path), help="The bundle; default: FOLDER.sig or model.sig beside it."
+)
 @answers
 def verify(folder: Path, key: Path, signature: Path | None) -> Answer:
     """Verify that FOLDER holds exactly the files that were signed.
 
     \b
     Example:
-        chopmark verify packages/digits-1 --key packager.pub
+        chopmark verify packages/digits-1/package --key packages/digits-1/packager.pub
     """
     from chopmark.artifacts import read_file, scan
     from chopmark.keys import read_public_key
     from chopmark.statements import verify_oms
 
-    bundle = read_file(signature or folder.with_name(folder.name + ".sig"), max_bytes=8 * 1024 * 1024)
     manifest = scan(folder)
+    bundle = read_file(signature or _beside(folder), max_bytes=8 * 1024 * 1024)
     verify_oms(bundle, manifest, read_public_key(read_file(key, max_bytes=16_384)))
     data = {"ok": True, "digest": str(manifest.digest), "files": len(manifest.files)}
     return data, [good(f"{folder}: all {len(manifest.files)} files are as signed"), f"  {manifest.digest}"]
+
+
+def _beside(folder: Path) -> Path:
+    """Return the bundle beside *folder*: named after it, or as `build package` names it."""
+    from chopmark.statements import OMS_FILE
+
+    named = folder.with_name(folder.name + ".sig")
+    return named if named.exists() else folder.with_name(OMS_FILE)

@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from chopmark.errors import ChopmarkError
+
+if TYPE_CHECKING:
+    from chopmark.apps.cli.wiring import Site
 
 SOON_DAYS = 30
 
@@ -56,25 +62,58 @@ def _workspace(start: Path) -> list[Finding]:
         site = Site.at(start)
         left = site.root.expires - site.clock.now()
     except ChopmarkError as error:
-        return [Finding(what="workspace", ok=error.code == "no-workspace", detail=error.message, hint=error.hint)]
-    findings = [
-        Finding(
-            what="root",
-            ok=left.days > SOON_DAYS,
-            detail=f"version {site.root.version}, expires in {left.days} days",
-            hint="the root owners sign a new version",
-        )
+        outside = error.code == "no-workspace"
+        what = "none here, and none is needed to try things out" if outside else error.message
+        return [Finding(what="workspace", ok=outside, detail=what, hint=error.hint)]
+    root = Finding(
+        what="root",
+        ok=left.days > SOON_DAYS,
+        detail=f"version {site.root.version}, expires in {left.days} days",
+        hint="the root owners sign a new version",
+    )
+    return [root, *_keys(site), _ledger(site), *_services(site)]
+
+
+def _keys(site: Site) -> list[Finding]:
+    """Look at the mode of every private key here, and at which roles have none here."""
+    files = [*site.workspace.keys.glob("*/*.pem"), *site.workspace.keys.glob("*/git"), site.workspace.token_file]
+    open_to_others = [path for path in files if path.exists() and path.stat().st_mode & 0o077]
+    shown = ", ".join(str(path) for path in open_to_others[:3]) or f"{len(files)} files, for their owner only"
+    hint = f"chmod 600 {shown}; consider what was readable as known to others"
+    away = [name for name in site.trust.owners if not any(site.workspace.owner_keys(name).glob("*.pem"))]
+    where = f"elsewhere: {', '.join(away)}" if away else "those of every owner are on this machine"
+    return [
+        Finding(what="key files", ok=not open_to_others, detail=shown, hint=hint),
+        Finding(what="keys", ok=True, detail=where),
     ]
+
+
+def _ledger(site: Site) -> Finding:
     try:
         report = site.ledger.fsck()
-        findings.append(
-            Finding(
-                what="ledger",
-                ok=report.ok,
-                detail=f"{site.ledger.checkpoint.size} entries",
-                hint="chopmark ledger fsck",
-            )
-        )
     except ChopmarkError as error:
-        findings.append(Finding(what="ledger", ok=False, detail=error.message, hint=error.hint))
-    return findings
+        return Finding(what="ledger", ok=False, detail=error.message, hint=error.hint or "chopmark ledger fsck")
+    detail = f"{report.size} entries" if report.ok else f"{len(report.problems)} problems"
+    return Finding(what="ledger", ok=report.ok, detail=detail, hint="chopmark ledger fsck")
+
+
+def _services(site: Site) -> list[Finding]:
+    urls = {
+        "service": (site.workspace.service_url, ""),
+        "security host": (site.workspace.security_url, " --only security"),
+    }
+    urls |= {name: (url, " --only witness") for name, url in site.workspace.witness_urls.items()}
+    return [
+        Finding(what=name, ok=_answers(url), detail=url, hint=f"start it: chopmark serve{part}")
+        for name, (url, part) in urls.items()
+    ]
+
+
+def _answers(url: str) -> bool:
+    """Tell whether somebody listens at the address."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=1):
+            return True
+    except OSError:
+        return False

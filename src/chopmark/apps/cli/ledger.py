@@ -94,7 +94,11 @@ def proof(start: Path, index: int, out: Path | None) -> Answer:
         write_file(out, found)
         write_file(out.with_suffix(".json"), entry)
     data = {"ok": True, "index": index, "proof": found.decode(), "entry": entry.decode()}
-    return data, [good(f"entry {index}: {out}") if out else found.decode().rstrip("\n")]
+    return data, [
+        good(f"entry {index}: {out}, and the entry itself in {out.with_suffix('.json').name}")
+        if out
+        else found.decode().rstrip("\n")
+    ]
 
 
 @ledger.command()

@@ -265,7 +265,7 @@ def _checked(done: Checked) -> Answer:
     }
     line = f"{done.release.model} {done.release.version}  release {done.release.digest.short}…"
     head = good(f"ALLOWED  {line}") if done.allowed else bad(f"REFUSED  {line}")
-    return body, [head, *_rule_lines(done.decision)]
+    return body, [head, *_rule_lines(done.decision), *_next(done)]
 
 
 def _rules(decision: Decision) -> list[dict[str, object]]:
@@ -276,3 +276,11 @@ def _rule_lines(decision: Decision) -> list[str]:
     return columns(
         [(good(v.id) if v.ok else bad(v.id), "" if v.ok else v.message) for v in decision.verdicts], indent="  "
     )
+
+
+def _next(done: Checked) -> list[str]:
+    """Return the next step after a refusal for want of approvals."""
+    waiting = [owner for owner in done.approvals.candidates if owner not in done.approvals.counted]
+    if done.allowed or not waiting or len(done.approvals.counted) >= done.approvals.k:
+        return []
+    return [f"  next: chopmark release approve {done.release.model}-{done.release.version} --as {waiting[0]}"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, say
+from chopmark.canonical import check_name
 
 
 @click.command()
@@ -15,7 +16,11 @@ from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, s
 @click.option("--name", help="The workspace's name in everything that is signed; default: the folder's.")
 @click.option("--channel", default="production", show_default=True, help="The first channel.")
 @click.option(
-    "--port", default=8420, show_default=True, help="The service's; security host and witness take the next two."
+    "--port",
+    type=click.IntRange(1, 65_533),
+    default=8420,
+    show_default=True,
+    help="The service's; security host and witness take the next two.",
 )
 @answers
 def init(folder: Path, name: str | None, channel: str, port: int) -> Answer:
@@ -30,8 +35,10 @@ def init(folder: Path, name: str | None, channel: str, port: int) -> Answer:
     """
     from chopmark.apps.cli.wiring import create_workspace
 
+    label = check_name(name or folder.resolve().name, what="workspace")
+    check_name(channel, what="channel")
     say("making keys, root, trust, ledger and repository …")
-    workspace = create_workspace(folder, name=name or folder.resolve().name, channel=channel, port=port)
+    workspace = create_workspace(folder, name=label, channel=channel, port=port)
     data = {"ok": True, "workspace": workspace.name, "folder": str(workspace.folder), "root": str(workspace.pin)}
     return data, [
         good(f"workspace {workspace.name} in {workspace.folder}"),

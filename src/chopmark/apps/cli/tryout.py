@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shutil
 import tempfile
@@ -129,7 +128,8 @@ def run_try(file: Path, folder: Path, tell: Callable[[str], None]) -> Tried:
     release = publish(site, package, manifest)
     tell("a device follows the channel …")
     device = folder / "device"
-    agent = importlib.import_module("chopmark.apps.agent.main")
+    import chopmark.apps.agent.main as agent
+
     agent.enroll(
         device,
         name="yours",

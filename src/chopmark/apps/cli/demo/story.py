@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import os
 import shutil
@@ -244,7 +243,8 @@ class Story:
 
     def enroll(self) -> None:
         """Enrol the kiosks and start their agents."""
-        agent = importlib.import_module("chopmark.apps.agent.main")
+        import chopmark.apps.agent.main as agent
+
         workspace = self.site.workspace
         token = workspace.token_file.read_text().strip()
         for kiosk in KIOSKS:
