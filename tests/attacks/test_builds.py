@@ -20,6 +20,7 @@ from chopmark.builds import (
     package,
 )
 from chopmark.errors import UsageError, VerificationError
+from simulators.clock import NOW
 from unit.builds.workbench import RUNNER, TRAIN, WORKSHOP, Bench
 
 MODEL = b'{"v":1,"format":"tiny","weights":[[0,1],[1,0]],"bias":[0,0]}'
@@ -210,5 +211,6 @@ def test_a_model_swapped_before_or_after_packaging(tmp_path: Path) -> None:
             runtime=TinyRuntime(),
             examples=Examples(digest=Digest.of(b""), inputs=((1, 2),), labels=(0,)),
             requirements=Requirements(accuracy_ppm=0),
+            at=NOW,
         )
     assert caught.value.code == "input-altered"

@@ -144,6 +144,7 @@ def test_any_body_with_a_good_mac(body):
         channel_url=texts,
         fleet_url=texts,
         pin=digests,
+        key=digests.map(lambda digest: digest.hex),
         runtime=names,
         app=texts,
         poll_s=st.integers(1, 604_800),

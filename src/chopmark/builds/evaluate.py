@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from chopmark.artifacts import Digest, Manifest, Runtime, Session, read_file, sc
 from chopmark.builds.model import Examples
 from chopmark.builds.package import LABELS_FILE, MAX_MODEL_BYTES, MODEL_FILE
 from chopmark.builds.wire import MAX_SMALL_FILE_BYTES, decode_labels
+from chopmark.clock import format_time
 from chopmark.errors import UsageError, VerificationError
 from chopmark.statements import PredicateType, Statement, Subject
 
@@ -87,12 +89,20 @@ def evaluate(session: Session, examples: Examples) -> Evaluation:
 
 
 def evaluate_package(
-    folder: Path, *, model: str, package: Digest, runtime: Runtime, examples: Examples, requirements: Requirements
+    folder: Path,
+    *,
+    model: str,
+    package: Digest,
+    runtime: Runtime,
+    examples: Examples,
+    requirements: Requirements,
+    at: datetime,
 ) -> Assessed:
     """Test the model in a package folder on held-back *examples*.
 
     Args:
         package: the package digest; the folder must have it.
+        at: when it is tested; a later result about the same package stands over this one.
 
     Raises:
         VerificationError: ``input-altered``: the folder is another package; ``model-output``.
@@ -119,6 +129,8 @@ def evaluate_package(
             {"name": "runtime", "uri": f"https://chopmark.dev/runtime/{runtime.name}/{runtime.version}"},
         ],
         **tests,
+        # Without it, the same result on another day would be the same statement, and keep the place of the first.
+        "testedAt": format_time(at),
         "metrics": _metrics(evaluation),
         "requirements": {
             "accuracy_ppm": requirements.accuracy_ppm,

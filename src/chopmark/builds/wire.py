@@ -271,6 +271,7 @@ class _TestResult(canonical.Strict, frozen=True, kw_only=True, rename="camel"):
     passed_tests: list[str] = []
     warned_tests: list[str] = []
     failed_tests: list[str] = []
+    tested_at: str
     metrics: _Metrics
     requirements: dict[str, int]
 

@@ -172,26 +172,34 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
 
 
 def targets(root: TrustedRoot, snap: SnapshotMeta, data: bytes, *, now: datetime) -> Targets:
-    """Steps 8 and 9: top-level targets.json, signed by k root owners; it delegates and lists nothing.
+    """Steps 8 and 9: the targets.json that the snapshot names; it delegates and lists nothing.
 
     Raises:
-        Refused: ``targets-untrusted``, or ``channel-mixed`` where the snapshot names another file.
+        Refused: ``targets-untrusted``, ``channel-expired``, or ``channel-mixed`` where the snapshot names another file.
     """
     _check_named("targets", snap.files["targets"], data)
+    signed = signed_targets(root, data)
+    if signed.version != snap.files["targets"].version:
+        raise Refused("targets-untrusted", "targets.json: another version than the snapshot names")
+    if signed.expires <= now:
+        raise Refused("channel-expired", f"targets.json expired at {signed.expires:%Y-%m-%d %H:%M}Z", step=8)
+    return signed
+
+
+def signed_targets(root: TrustedRoot, data: bytes) -> Targets:
+    """Return top-level targets.json, signed by k root owners.
+
+    Raises:
+        Refused: ``targets-untrusted``.
+    """
     try:
-        signed = _parse("targets.json", data, Targets, MAX_TARGETS_BYTES)
-        count = count_signed(root.tuf, "targets", signed, root.rule)
+        metadata = _parse("targets.json", data, Targets, MAX_TARGETS_BYTES)
+        count = count_signed(root.tuf, "targets", metadata, root.rule)
     except (VerificationError, ValueError) as error:
         raise Refused("targets-untrusted", str(error)) from error
-    if not count.met or signed.signed.version != snap.files["targets"].version:
-        raise Refused(
-            "targets-untrusted",
-            f"targets.json: {count.explain()}",
-            evidence=count.evidence(),
-        )
-    if signed.signed.expires <= now:
-        raise Refused("channel-expired", f"targets.json expired at {signed.signed.expires:%Y-%m-%d %H:%M}Z", step=8)
-    return signed.signed
+    if not count.met:
+        raise Refused("targets-untrusted", f"targets.json: {count.explain()}", evidence=count.evidence())
+    return metadata.signed
 
 
 def status(
@@ -213,17 +221,9 @@ def status(
         Refused: ``status-untrusted``, ``status-rollback``, ``status-stale``, or ``channel-mixed``.
     """
     _check_named(STATUS, snap.files[STATUS], data)
-    try:
-        metadata = _parse("status.json", data, Targets, MAX_STATUS_BYTES)
-        count = count_signed(delegator, STATUS, metadata, trust.rule(STATUS))
-        if not count.met:
-            raise VerificationError(count.explain(), evidence=count.evidence())
-        if metadata.signed.version != snap.files[STATUS].version or metadata.signed.targets:
-            raise VerificationError("another version than the snapshot names, or targets in it")
-        found = decode_status(extension_of(metadata.signed.unrecognized_fields), version=metadata.signed.version)
-    except (VerificationError, ValueError) as error:
-        evidence = error.evidence if isinstance(error, VerificationError) else {}
-        raise Refused("status-untrusted", f"status.json: {error}", evidence=evidence) from error
+    found = signed_status(trust, delegator, data)
+    if found.version != snap.files[STATUS].version:
+        raise Refused("status-untrusted", "status.json: another version than the snapshot names")
     if last is not None:
         _check_status_grows(last, found)
     if found.issued > latest:
@@ -231,12 +231,28 @@ def status(
         raise Refused("status-untrusted", f"the status says that it was issued at {found.issued:%Y-%m-%d %H:%M}Z")
     age = now - found.issued
     if age > timedelta(seconds=trust.limits.largest_status_age_s):
-        raise Refused(
-            "status-stale",
-            f"the status is {int(age.total_seconds()):,} s old",
-            evidence={"age_s": int(age.total_seconds())},
-        )
+        age_s = int(age.total_seconds())
+        raise Refused("status-stale", f"the status is {age_s:,} s old", evidence={"age_s": age_s})
     return found
+
+
+def signed_status(trust: TrustPolicy, delegator: Targets, data: bytes) -> Status:
+    """Return a status that the security owners signed, whenever that was.
+
+    Raises:
+        Refused: ``status-untrusted``.
+    """
+    try:
+        metadata = _parse("status.json", data, Targets, MAX_STATUS_BYTES)
+        count = count_signed(delegator, STATUS, metadata, trust.rule(STATUS))
+        if not count.met:
+            raise VerificationError(count.explain(), evidence=count.evidence())
+        if metadata.signed.targets:
+            raise VerificationError("it lists targets")
+        return decode_status(extension_of(metadata.signed.unrecognized_fields), version=metadata.signed.version)
+    except (VerificationError, ValueError) as error:
+        evidence = error.evidence if isinstance(error, VerificationError) else {}
+        raise Refused("status-untrusted", f"status.json: {error}", evidence=evidence) from error
 
 
 def _check_status_grows(last: Status, found: Status) -> None:

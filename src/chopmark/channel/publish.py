@@ -50,6 +50,7 @@ from chopmark.statements import publication_leaf
 from chopmark.trust import EXTENSION, TrustedRoot, sign_metadata, tuf_key
 
 TIMESTAMP: Final = "metadata/timestamp.json"
+MAX_CLAIMS: Final = 10_000
 PACKAGE_DEPTH: Final = 8
 """How deep the files of a package may lie, for stock clients: TUF's path patterns do not cross a slash."""
 
@@ -227,10 +228,12 @@ class Publisher:
         targets: bytes,
         status: bytes,
         now: datetime,
+        before: Current | None = None,
     ) -> Published:
         """Publish; what has not changed keeps its version.
 
         Args:
+            before: what was published when *assignments* were decided on: where that is no longer so, nothing is done.
             shipments: all releases that *assignments* name.
             targets: targets.json, as the root owners signed it.
             status: status.json, as the security host signed it.
@@ -239,19 +242,14 @@ class Publisher:
             MovedError: ``channel-moved``: another operator published meanwhile.
             UndecidedError: no proof, no space.
         """
-        before = read_current(self._store, self._channel)
+        before = before or read_current(self._store, self._channel)
+        for role, data in (("targets", targets), (STATUS, status)):
+            _check_no_older(role, _version(role, data), before)
         files = dict(before.files) | {
             "targets": self._put_given("targets", targets),
             STATUS: self._put_given(STATUS, status),
             self._channel: self._put_channel(before, assignments, shipments, delegator=targets, now=now),
         }
-        for role, meta in files.items():
-            if meta.version < before.version(role):
-                raise UndecidedError(
-                    f"{role} {meta.version} is older than the published {before.version(role)}",
-                    code="older-than-published",
-                    hint="fetch the newest from who signs it",
-                )
         snapshot, digest = self._put_snapshot(before, files, now)
         proof = self._prove(publication_leaf(digest))
         self._store.replace(f"metadata/{snapshot.version}.snapshot.tlog-proof", proof)
@@ -275,10 +273,7 @@ class Publisher:
         )
 
     def _put_given(self, role: str, data: bytes) -> MetaFile:
-        try:
-            version = Metadata[Targets].from_bytes(data).signed.version
-        except Exception as error:
-            raise DecodeError(f"{role}.json: cannot be decoded") from error
+        version = _version(role, data)
         if not self._store.put_new(f"metadata/{version}.{role}.json", data):
             raise UndecidedError(
                 f"another {role}.json of version {version} is published",
@@ -314,7 +309,7 @@ class Publisher:
             targets=targets,
             unrecognized_fields={EXTENSION: extension},
         )
-        return self._claim(self._channel, file)[0]
+        return self._claim(self._channel, file, lifetime=self._lifetimes.channel)[0]
 
     def _targets_of(self, shipment: Shipment) -> Iterable[tuple[str, bytes]]:
         manifest = shipment.manifest.digest
@@ -337,7 +332,7 @@ class Publisher:
             expires=now + self._lifetimes.snapshot,
             meta={f"{role}.json": meta for role, meta in files.items()},
         )
-        return self._claim("snapshot", snapshot)
+        return self._claim("snapshot", snapshot, lifetime=self._lifetimes.snapshot)
 
     def _still_signed(self, path: str, role: str, *, by: Root | Targets) -> bool:
         """Tell whether a published file is signed by the keys of today: after a rotation, devices refuse the old ones."""
@@ -348,14 +343,31 @@ class Publisher:
             return False
         return True
 
-    def _claim(self, role: str, signed: T) -> tuple[MetaFile, Digest]:
-        """Sign *signed* under the first version number from its own on that nobody has used."""
-        for _ in range(1000):
-            data = self._sign(Metadata(signed))
-            if self._store.put_new(f"metadata/{signed.version}.{role}.json", data):
+    def _claim(self, role: str, signed: T, *, lifetime: timedelta) -> tuple[MetaFile, Digest]:
+        """Sign *signed* under the first version number from its own on that nobody has used.
+
+        What an earlier attempt left under such a number, and nobody has seen yet, is used again if it says the same: an
+        operator that fails a thousand times leaves one file, and one leaf in the ledger.
+        """
+        for _ in range(MAX_CLAIMS):
+            path = f"metadata/{signed.version}.{role}.json"
+            left = self._store.get(path)
+            data = self._sign(Metadata(signed)) if left is None else left
+            if (left is None and self._store.put_new(path, data)) or (left and self._says(left, signed, lifetime)):
                 return _meta(signed.version, data), Digest.of(data)
             signed.version += 1
-        raise InternalError(f"{role}: a thousand version numbers in a row are taken")
+        raise InternalError(f"{role}: {MAX_CLAIMS:,} version numbers in a row are taken")
+
+    def _says(self, data: bytes, signed: T, lifetime: timedelta) -> bool:
+        """Tell whether *data* says what *signed* does, by the same keys, and for long enough."""
+        try:
+            found = Metadata[T].from_bytes(data)
+        except (RepositoryError, ValueError, KeyError):
+            return False
+        mine = {signer.public.keyid for signer in self._signers}
+        fresh = found.signed.expires > signed.expires - lifetime / 2
+        same = {**found.signed.to_dict(), "expires": ""} == {**signed.to_dict(), "expires": ""}
+        return fresh and same and set(found.signatures) == mine
 
     def _sign(self, metadata: Metadata[T]) -> bytes:
         sign_metadata(metadata, self._signers)
@@ -374,6 +386,22 @@ def publish_root(store: ChannelStore, root: TrustedRoot, trust: bytes) -> None:
     ):
         if not store.put_new(path, data):
             raise UndecidedError(f"{path}: another one is published", code="version-taken")
+
+
+def _version(role: str, data: bytes) -> int:
+    try:
+        return int(Metadata[Targets].from_bytes(data).signed.version)
+    except Exception as error:
+        raise DecodeError(f"{role}.json: cannot be decoded") from error
+
+
+def _check_no_older(role: str, version: int, before: Current) -> None:
+    if version < before.version(role):
+        raise UndecidedError(
+            f"{role} {version} is older than the published {before.version(role)}",
+            code="older-than-published",
+            hint="fetch the newest from who signs it",
+        )
 
 
 def _meta(version: int, data: bytes) -> MetaFile:

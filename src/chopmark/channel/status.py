@@ -229,7 +229,8 @@ class StatusHost:
         with self._locked():
             held = self._read()
             now = self._clock.now()
-            if held.signed and now - held.status.issued < self._interval:
+            # A date in the future is no reason to wait for it: the clock was wrong then, or is now.
+            if held.signed and timedelta(0) <= now - held.status.issued < self._interval:
                 return held.signed
             return self._issue(held, now)
 
@@ -265,8 +266,11 @@ class StatusHost:
                 code="status-untrusted",
                 hint="use all keys of the owner that trust.json names for the role `status`",
             )
-        # A clock that was set back must not make the status older than devices have seen it.
-        status = replace(held.status, version=held.status.version + 1, issued=max(now, held.status.issued))
+        # A clock that was set back must not make the status older than devices have seen it; a date far ahead of now was
+        # a fault of the clock, and whoever believed it needs root's reset in any case.
+        tolerance = timedelta(seconds=self._trust.limits.clock_tolerance_s)
+        issued = now if held.status.issued > now + tolerance else max(now, held.status.issued)
+        status = replace(held.status, version=held.status.version + 1, issued=issued)
         state = {
             "v": 1,
             "version": status.version,

@@ -17,7 +17,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +82,10 @@ class Folder:
         return self.path / "evidence"
 
     def root(self, version: int) -> Path:
-        return self.path / "trust" / f"{version}.root.json"
+        return self._trust / f"{version}.root.json"
 
     def trust(self, version: int) -> Path:
-        return self.path / "trust" / f"{version}.trust.json"
+        return self._trust / f"{version}.trust.json"
 
     def slot(self, model: str, slot: Slot) -> Path:
         return self.path / "slots" / model / str(slot)
@@ -93,6 +93,10 @@ class Folder:
     def incoming(self, model: str) -> Path:
         """Where a package is downloaded to before it is moved into a slot."""
         return self.path / "slots" / model / _INCOMING
+
+    @property
+    def _trust(self) -> Path:
+        return self.path / "trust"
 
     # Locks
 
@@ -213,10 +217,15 @@ class Folder:
         except UndecidedError:
             self._keep(path)
 
-    def sweep(self) -> None:
-        """Remove what interrupted writes and installations left. Nothing depends on it."""
-        for folder in (self.path, self.queue, self.evidence, self.path / "trust"):
+    def sweep(self, trusted: Collection[Path] = ()) -> None:
+        """Remove what interrupted writes and installations left. Nothing depends on it.
+
+        Args:
+            trusted: if any are given, the only files in ``trust/`` that are still of use.
+        """
+        for folder in (self.path, self.queue, self.evidence, self._trust):
             _remove_all(path for path in tidy.entries(folder) if path.match(TEMPORARY))
+        _remove_all(path for path in tidy.entries(self._trust) if trusted and path not in trusted)
         wanted = {*map(str, Slot), _INCOMING}
         for model in tidy.entries(self.path / "slots"):
             _remove_all(path for path in tidy.entries(model) if path.name not in wanted)

@@ -250,7 +250,7 @@ def _refusal(error: Refused, model: str, judged: Judged) -> Refusal:
 
 
 def report(device: Device, verdict: Verdict, state: State | None, *, purpose: Purpose = Purpose.LOAD) -> None:
-    """Step 18: queue a report of what is new. The verdict stands whether or not it can be reported: see ``device.unsaid``.
+    """Step 18: queue a report of what is new. The verdict stands whether or not it can be reported.
 
     The time floor is kept with it, now and then: without network no refresh does, and what a device was powered on for
     must not be lost with every reboot.
@@ -271,9 +271,9 @@ def report(device: Device, verdict: Verdict, state: State | None, *, purpose: Pu
         return device.journal.add(now, verdict, purpose=purpose, running=running, now=device.now(now))
 
     running = verdict.release.digest if isinstance(verdict, Verified) else None
-    with device.saying(), device.folder.locked(wait_s=REPORT_WAIT_S):
-        if state is None:
-            if isinstance(verdict, Refusal):
-                device.journal.add_without_state(device.fresh_state(), verdict, purpose=purpose, now=device.now(None))
-            return
-        device.store.commit_locked(change)
+    # The disk is full, the key is away: a refusal refuses all the same, and is said at the next occasion.
+    with device.journal.attempt(), device.folder.locked(wait_s=REPORT_WAIT_S):
+        if state is not None:
+            device.store.commit_locked(change)
+        elif isinstance(verdict, Refusal):
+            device.journal.add_without_state(device.fresh_state(), verdict, purpose=purpose, now=device.now(None))

@@ -8,14 +8,15 @@ what is loaded. A package that is whole in one of the slots already is not downl
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
-from chopmark.artifacts import Digest, FileEntry, Manifest, read_file, selftest, sync_folder, write_file
+from chopmark.artifacts import Digest, FileEntry, Manifest, file_names, read_file, selftest, sync_folder
+from chopmark.artifacts.files import TEMPORARY
 from chopmark.channel import (
     ChannelFile,
     Fetcher,
@@ -30,6 +31,7 @@ from chopmark.channel import (
     manifest_target,
     package_target,
 )
+from chopmark.device import tidy
 from chopmark.device.gate import direct, report
 from chopmark.device.model import Slot, Slots, State
 from chopmark.device.opened import Device
@@ -46,8 +48,20 @@ from chopmark.device.package import (
     read_manifest,
 )
 from chopmark.device.verdict import Refusal, Verified
-from chopmark.errors import ChopmarkError, DecodeError, Refused, UndecidedError, VerificationError
+from chopmark.errors import (
+    ChopmarkError,
+    DecodeError,
+    InternalError,
+    Refused,
+    UndecidedError,
+    VerificationError,
+    foreign,
+)
 from chopmark.trust import TrustPolicy
+
+RESERVE_BYTES: Final = 16 * 1024 * 1024
+"""What a download leaves free: for the next states and reports."""
+STEP_PACKAGE: Final = 14
 
 
 class Action(StrEnum):
@@ -103,17 +117,19 @@ def install(
         return ModelOutcome(model=model, action=Action.HELD, release=assigned)
     job = _Job(device=device, fetcher=fetcher, trust=trust, status=status, file=file, model=model, assigned=assigned)
     try:
-        with device.folder.locked(shared=True):
-            state = device.store.read()
-        return _install(job, state)
+        with foreign(InternalError, f"{model}: the installation failed", code="internal", quote=True):
+            with device.folder.locked(shared=True):
+                state = device.store.read()
+            return _install(job, state)
     except Refused as error:
         refusal = Refusal.of(error, model=model, release=assigned)
         return ModelOutcome(model=model, action=Action.REFUSED, release=assigned, verdict=refusal)
     except ChopmarkError as error:
+        if error.code == "not-written":
+            # Half a package must not keep the next state from being written.
+            with suppress(UndecidedError), device.folder.locked():
+                device.folder.make_room()
         return ModelOutcome(model=model, action=Action.UNDECIDED, release=assigned, error=error)
-    except OSError as error:
-        lost = UndecidedError(f"{model}: the folder cannot be written ({error.strerror})", code="not-written")
-        return ModelOutcome(model=model, action=Action.UNDECIDED, release=assigned, error=lost)
 
 
 def _install(job: _Job, state: State) -> ModelOutcome:
@@ -146,22 +162,35 @@ def _install(job: _Job, state: State) -> ModelOutcome:
 
 
 def _find(job: _Job, state: State, slots: Slots | None) -> Slot | None:
-    """Return the slot that holds the assigned release whole. A damaged active one is reported before it is healed."""
-    folder = job.device.folder
+    """Return the slot that holds the assigned release whole; the active one, if both do.
+
+    A damaged package is reported: an active one before it is healed, the other before it is removed.
+    """
     active = Slot.A if slots is None else slots.active
-    for slot in (active, active.other):
-        place = folder.slot(job.model, slot)
-        try:
-            with folder.locked(shared=True):
-                release = approved(read_envelope(place), job.trust, channel=job.device.config.channel)
-                if release.digest == job.assigned:
-                    check_package(place, read_manifest(place, release))
-                    return slot
-        except Refused as error:
-            if slots is not None and (slot, slots.release) == (slots.active, job.assigned):
-                refusal = Refusal.of(error, model=job.model, slot=str(slot), release=job.assigned)
-                report(job.device, refusal, state)
-    return None
+    found = [slot for slot in (active.other, active) if _holds(job, state, slot, spare=slot is not active)]
+    return found[-1] if found else None
+
+
+def _holds(job: _Job, state: State, slot: Slot, *, spare: bool) -> bool:
+    """Tell whether *slot* holds the assigned release whole; a *spare* one with anything but a whole release is emptied."""
+    folder, slots = job.device.folder, state.slots.get(job.model)
+    place, recorded = folder.slot(job.model, slot), None if slots is None else slots.releases.get(slot)
+    if recorded is None and tidy.is_missing(place):
+        return False
+    try:
+        with folder.locked(shared=True):
+            release = approved(read_envelope(place), job.trust, channel=job.device.config.channel)
+            if spare or release.digest == job.assigned:
+                check_package(place, read_manifest(place, release))
+            return release.digest == job.assigned
+    except Refused as error:
+        if recorded is not None and (recorded == job.assigned or error.step == STEP_PACKAGE):
+            report(job.device, Refusal.of(error, model=job.model, slot=str(slot), release=recorded), state)
+    if spare:
+        with folder.locked():
+            folder.discard(place)
+        job.device.store.commit(_empty(job.model, slot))
+    return False
 
 
 def _fetch_envelope(job: _Job) -> bytes:
@@ -176,39 +205,44 @@ def _download(job: _Job, release: Release, envelope: bytes, slot: Slot) -> None:
     """Step 14: fetch the package beside the slots, move it into *slot*, make the names durable.
 
     What an interrupted download of the same package left is used again.
+
+    Raises:
+        UndecidedError: ``no-space``; ``not-written``.
     """
     channel = job.device.config.channel
     target = manifest_target(channel, release.manifest)
     data = _fetch(job, target, release.manifest, release.manifest_length)
     manifest = checked_manifest(data, release)
-    incoming = job.device.folder.incoming(job.model)
-    if not _is_same(incoming / MANIFEST, data):
-        shutil.rmtree(incoming, ignore_errors=True)
-        write_file(incoming / MANIFEST, data)
-    for entry in manifest.files:
-        path = incoming / FILES / entry.name
-        if not _is_there(path, entry):
-            target = package_target(channel, release.manifest, entry.name)
-            write_file(path, _fetch(job, target, entry.sha256, entry.length))
-    _remove_others(incoming / FILES, manifest)
-    write_file(incoming / ENVELOPE, envelope)
-    for folder, _, _ in os.walk(incoming, topdown=False):
-        sync_folder(Path(folder))
-    _place(job, incoming, slot)
+    folder = job.device.folder
+    incoming = folder.incoming(job.model)
+    folder.make(incoming.parent)
+    if not _is_same(incoming / MANIFEST, data) or not _has_nothing_else(incoming, manifest):
+        folder.discard(incoming)
+        folder.write(incoming / MANIFEST, data)
+    wanted = [entry for entry in manifest.files if not _is_there(incoming / FILES / entry.name, entry)]
+    _check_space(job, sum(entry.length for entry in wanted))
+    for entry in wanted:
+        target = package_target(channel, release.manifest, entry.name)
+        folder.write(incoming / FILES / entry.name, _fetch(job, target, entry.sha256, entry.length))
+    folder.write(incoming / ENVELOPE, envelope)
+    with foreign(UndecidedError, f"{job.model}: the package cannot be made durable", code="not-written"):
+        for below in {parent for entry in manifest.files for parent in (incoming / FILES / entry.name).parents}:
+            if below.is_relative_to(incoming):
+                sync_folder(below)
+        with folder.locked():
+            folder.discard(folder.slot(job.model, slot))
+            folder.move(incoming, folder.slot(job.model, slot))
+            sync_folder(incoming.parent)
 
 
-def _place(job: _Job, incoming: Path, slot: Slot) -> None:
-    place = job.device.folder.slot(job.model, slot)
-    old = incoming.with_name("old")
-    try:
-        with job.device.folder.locked():
-            shutil.rmtree(old, ignore_errors=True)
-            if place.exists() or place.is_symlink():
-                place.rename(old)
-            incoming.rename(place)
-            sync_folder(place.parent)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+def _check_space(job: _Job, needed_bytes: int) -> None:
+    free = tidy.free_bytes(job.device.folder.path)
+    if free < needed_bytes + RESERVE_BYTES:
+        raise UndecidedError(
+            f"{job.model}: {needed_bytes:,} bytes are to be downloaded, and {free:,} are free",
+            code="no-space",
+            hint=f"free some space: {RESERVE_BYTES:,} bytes are left alone, so that a revocation can be written",
+        )
 
 
 def _self_test(job: _Job, release: Release, slot: Slot) -> None:
@@ -232,6 +266,17 @@ def _self_test(job: _Job, release: Release, slot: Slot) -> None:
         raise Refused("self-test-failed", error.message, evidence=error.evidence) from error
     finally:
         package.close()
+
+
+def _empty(model: str, slot: Slot) -> Callable[[State], State]:
+    def change(state: State) -> State:
+        slots = state.slots.get(model)
+        if slots is None:
+            return state
+        releases = {other: digest for other, digest in slots.releases.items() if other is not slot}
+        return replace(state, slots={**state.slots, model: replace(slots, releases=releases)})
+
+    return change
 
 
 def _activate(model: str, release: Release, slot: Slot) -> Callable[[State], State]:
@@ -286,9 +331,18 @@ def _is_there(path: Path, entry: FileEntry) -> bool:
         return False
 
 
-def _remove_others(folder: Path, manifest: Manifest) -> None:
-    """Remove what an interrupted write left: the package is exactly what is listed."""
-    wanted = {folder / entry.name for entry in manifest.files}
-    for path in folder.rglob("*"):
-        if path not in wanted and not path.is_dir():
-            path.unlink()
+def _has_nothing_else(incoming: Path, manifest: Manifest) -> bool:
+    """Tell whether what was begun may be gone on with: regular files only, and only the listed ones.
+
+    What an interrupted write left is removed. A link is nobody's interrupted write: through it, what is written here would
+    be written elsewhere.
+    """
+    wanted = {MANIFEST, ENVELOPE, *(f"{FILES}/{entry.name}" for entry in manifest.files)}
+    try:
+        others = set(file_names(incoming)) - wanted
+        for name in [name for name in others if Path(name).match(TEMPORARY)]:
+            tidy.remove(incoming / name)
+            others.remove(name)
+    except (ChopmarkError, OSError):
+        return False
+    return not others

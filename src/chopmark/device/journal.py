@@ -12,6 +12,7 @@ chain has no gap. Nothing depends on a report being made: a refusal refuses with
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from chopmark.device import tidy
 from chopmark.device.folder import Folder
 from chopmark.device.model import TIER, Chain, State
 from chopmark.device.verdict import Refusal, Verdict, Verified, one_line
-from chopmark.errors import ChopmarkError
+from chopmark.errors import ChopmarkError, Refused
 from chopmark.keys import Signer
 from chopmark.statements import decode_envelope, decode_statement
 from chopmark.telemetry import (
@@ -57,6 +58,22 @@ class Journal:
         self._folder = folder
         self._device = device
         self._signer = signer
+        self._failure: ChopmarkError | None = None
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Go on where a report cannot be made: what is decided is decided without it."""
+        try:
+            yield
+        except Refused:
+            return  # the state cannot be believed: that is reported where it is found
+        except ChopmarkError as error:
+            self._failure = error
+
+    def take_failure(self) -> ChopmarkError | None:
+        """Return why a report could not be made since this was asked last; None where all could."""
+        failure, self._failure = self._failure, None
+        return failure
 
     def add(
         self, state: State, verdict: Verdict | None, *, purpose: Purpose, running: Digest | None, now: datetime

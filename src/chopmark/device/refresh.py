@@ -9,13 +9,15 @@ network is waited for; one refresh runs at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts import Digest, read_file, write_file
+from chopmark.artifacts import Digest, read_file
 from chopmark.channel import ChannelFile, Fetcher, MissingError, Status
 from chopmark.channel.walk import Seen, fetch_named, to_channel, to_status
+from chopmark.device.folder import Folder
 from chopmark.device.gate import report
 from chopmark.device.install import Action, ModelOutcome, install
 from chopmark.device.journal import said, said_anything, said_refused, unsaid
@@ -24,12 +26,12 @@ from chopmark.device.opened import Device
 from chopmark.device.store import read_root
 from chopmark.device.timefloor import raised, worth_keeping
 from chopmark.device.verdict import Refusal, Verified
-from chopmark.errors import ChopmarkError, DecodeError, Refused, UsageError
+from chopmark.errors import DecodeError, Refused, UndecidedError, UsageError
 from chopmark.telemetry import Purpose
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust
 
-MAX_ROOTS: Final = 256
-"""How many new roots one refresh follows; a device that is further behind takes several."""
+MAX_PINNED: Final = 256
+"""How many of a channel's first roots are looked at for the pinned one, where that file was damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +69,16 @@ def refresh(device: Device, fetcher: Fetcher) -> Refreshed | Refusal:
         UndecidedError: the channel could not be reached, or the folder is in use. What runs keeps running.
     """
     with device.folder.locked(name="refresh.lock"):
-        start, doubt = _opened(device)  # 1
+        doubt: Refusal | None = None
         try:
+            _mend_pin(device, fetcher)
+            start, doubt = _opened(device)  # 1
             followed = _follow(device, fetcher, start, repair=doubt is not None)
         except Refused as error:
             refusal = Refusal.of(error)
             _report(device, refusal)
             return refusal
+        _clean(device, followed)
         models = {
             model: install(
                 device, fetcher, model=model, trust=followed.trust, status=followed.status, file=followed.file
@@ -88,6 +93,22 @@ def refresh(device: Device, fetcher: Fetcher) -> Refreshed | Refusal:
             models=models,
             healed=doubt,
         )
+
+
+def _mend_pin(device: Device, fetcher: Fetcher) -> None:
+    """Write root.json again where it is not the pinned one any more: whoever has the bytes, the pin tells them."""
+    pin = device.config.pin
+    if _is(device.folder.pinned, pin):
+        return
+    try:
+        for version in range(1, MAX_PINNED + 1):
+            data = fetcher.fetch(f"metadata/{version}.root.json", max_bytes=MAX_ROOT_BYTES)
+            if Digest.of(data) == pin:
+                with device.folder.locked():
+                    device.folder.write(device.folder.pinned, data)
+                return
+    except (MissingError, DecodeError):
+        return  # what needs the pinned root refuses
 
 
 def _opened(device: Device) -> tuple[State, Refusal | None]:
@@ -135,7 +156,7 @@ def _follow(device: Device, fetcher: Fetcher, state: State, *, repair: bool) -> 
         trust=FileVersion(version=root.trust.version, digest=root.trust.sha256),
         versions={**state.versions, **news},
         logs={**state.logs, logged.origin: logged.head},
-        status=status,
+        status=replace(status, holds=()),  # holds come and go; they are never asked of the state
         floor=raised(state.floor, device.clock.power_on(), at_least=status.issued),
     )
     state = _commit(device, state, root=root, trust_data=trust_data, repair=repair)
@@ -149,7 +170,8 @@ def _follow(device: Device, fetcher: Fetcher, state: State, *, repair: bool) -> 
 
 def _newest_root(device: Device, fetcher: Fetcher, state: State) -> TrustedRoot:
     root = read_root(device.folder, state.root, device.config.pin)
-    for _ in range(MAX_ROOTS):
+    # Without a bound: nobody but the owners of one root can make the walk a root longer.
+    while True:
         try:
             data = fetcher.fetch(f"metadata/{root.version + 1}.root.json", max_bytes=MAX_ROOT_BYTES)
         except MissingError:
@@ -169,12 +191,9 @@ def _newest_root(device: Device, fetcher: Fetcher, state: State) -> TrustedRoot:
 
 def _trust_file(device: Device, fetcher: Fetcher, root: TrustedRoot) -> bytes:
     """Return trust.json: from disk where it is the one that root names, else from the channel."""
-    try:
-        data = read_file(device.folder.trust(root.trust.version), max_bytes=MAX_TRUST_BYTES)
-        if Digest.of(data) == root.trust.sha256:
-            return data
-    except (DecodeError, UsageError):
-        pass
+    kept = device.folder.trust(root.trust.version)
+    if _is(kept, root.trust.sha256):
+        return read_file(kept, max_bytes=MAX_TRUST_BYTES)
     path = f"metadata/{root.trust.version}.trust.json"
     return fetch_named(fetcher, path, MAX_TRUST_BYTES, refusal="trust-mismatch")
 
@@ -188,11 +207,12 @@ def _commit(
     repair: bool = False,
 ) -> State:
     """Write *state*, keeping the chain of reports that others may have gone on with."""
-    with device.folder.locked():
+
+    def write() -> State:
         if root is not None:
             # The files first: a state must never name what is not there.
-            _keep(device.folder.root(root.version), root.data)
-            _keep(device.folder.trust(root.trust.version), trust_data)
+            _keep(device.folder, device.folder.root(root.version), root.data)
+            _keep(device.folder, device.folder.trust(root.trust.version), trust_data)
         if repair:
             return device.store.commit_locked(
                 lambda before: replace(state, chain=device.journal.chain(before.chain)), otherwise=state
@@ -202,14 +222,35 @@ def _commit(
             return replace(state, gen=before.gen, chain=before.chain, floor=before.floor)
         return device.store.commit_locked(lambda now: replace(state, chain=now.chain))
 
+    with device.folder.locked():
+        try:
+            return write()
+        except UndecidedError as error:
+            if error.code != "not-written":
+                raise
+        device.folder.make_room()
+        return write()
 
-def _keep(path: Path, data: bytes) -> None:
+
+def _keep(folder: Folder, path: Path, data: bytes) -> None:
+    if not _is(path, Digest.of(data)):
+        folder.write(path, data)
+
+
+def _is(path: Path, digest: Digest) -> bool:
     try:
-        if read_file(path, max_bytes=len(data)) == data:
-            return
+        return Digest.of(read_file(path, max_bytes=max(MAX_ROOT_BYTES, MAX_TRUST_BYTES))) == digest
     except (DecodeError, UsageError):
-        pass
-    write_file(path, data)
+        return False
+
+
+def _clean(device: Device, followed: _Followed) -> None:
+    """Remove what interrupted writes left, what no state names any more, and what is not what it seems."""
+    root, trust = followed.state.root, followed.state.trust
+    named = {device.folder.root(root.version)} | ({device.folder.trust(trust.version)} if trust else set())
+    with suppress(UndecidedError), device.folder.locked():
+        device.folder.sweep(named)
+        device.journal.clean(followed.trust)
 
 
 def _says_nothing_new(before: State, state: State) -> bool:
@@ -271,11 +312,8 @@ def _report_followed(device: Device, models: Mapping[str, ModelOutcome], *, repa
 
 def _change_chain(device: Device, change: Callable[[State], State]) -> None:
     """Commit the chain that *change* makes; what cannot be reported is done all the same."""
-    try:
-        with device.folder.locked():
-            before = device.store.read()
-            after = change(before)
-            if after != before:
-                device.store.commit_locked(lambda _: after)
-    except ChopmarkError:
-        return
+    with device.journal.attempt(), device.folder.locked():
+        before = device.store.read()
+        after = change(before)
+        if after != before:
+            device.store.commit_locked(lambda _: after)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CEL behind two methods: compile an expression, evaluate it. Only ``True`` of type bool is a yes.
+"""CEL behind three methods: compile an expression, bind values, evaluate. Only ``True`` of type bool is a yes.
 
 The library's ``Value`` is truthy for *false* and for an *error* too, and the ``value()`` of an error is a text; so nothing
 but :meth:`CelEngine.eval` looks at one. Expressions are type-checked when a policy is read, and bounded in length, in
 depth (the library: 32) and in iterations (the library: 10,000; beyond them is an error, and an error denies).
+
+Turning values into CEL's takes far longer than evaluating a rule over them; so they are bound once, and every rule of a
+decision is evaluated over the same.
 
 Source: Common Expression Language, language definition 0.24; ``cel-expr-python`` 0.1.3.
 """
@@ -47,8 +50,15 @@ class Engine(Protocol):
         """
         ...
 
-    def eval(self, program: object, values: Mapping[str, object]) -> Answer:
-        """Evaluate a program; never raises."""
+    def bind(self, phase: Phase, values: Mapping[str, object]) -> object:
+        """Return *values*, one for each variable of *phase*, for any number of evaluations; they must not change.
+
+        Never raises: what is no value of CEL's is an error of each program that looks at it.
+        """
+        ...
+
+    def eval(self, program: object, bound: object) -> Answer:
+        """Evaluate a program over bound values; never raises."""
         ...
 
 
@@ -60,11 +70,14 @@ class CelEngine:
             raise DecodeError(f"a CEL expression of {len(source):,} characters; {MAX_EXPRESSION_CHARS:,} are allowed")
         return _compiled(source, phase)
 
-    def eval(self, program: object, values: Mapping[str, object]) -> Answer:
-        if not isinstance(program, cel.Expression):
-            return Answer(holds=False, error="not a program of this engine")
+    def bind(self, phase: Phase, values: Mapping[str, object]) -> object:
+        return _environment(phase).Activation(data=values)  # which converts each variable when a program asks for it
+
+    def eval(self, program: object, bound: object) -> Answer:
+        if not isinstance(program, cel.Expression) or not isinstance(bound, cel.Activation):
+            return Answer(holds=False, error="not a program, or not values, of this engine")
         try:
-            value = program.eval(data=dict(values))
+            value = program.eval(bound)
             if value.type() == cel.Type.BOOL:
                 return Answer(holds=value.value() is True)
             return Answer(holds=False, error=_one_line(str(value.value())))

@@ -10,7 +10,8 @@ It does not decide whether a statement is genuine (``statements.verify`` did) no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Final, assert_never
 
 from chopmark.artifacts import Digest
@@ -57,9 +58,9 @@ def decide(
     if isinstance(facts, Unavailable):
         unknown = tuple(Verdict(id=r.id, phase=phase, ok=False, message="not evaluated", facts=()) for r in rules)
         return Undecidable(policy=policy.digest, phase=phase, verdicts=unknown, reason=facts.reason)
-    ordered = tuple(sorted(facts, key=lambda fact: (fact.index, fact.digest)))
-    room = _Room(engine or CelEngine(), phase, candidate, approvals)
-    verdicts = tuple(room.judge(rule, ordered) for rule in rules)
+    ordered = sorted(facts, key=lambda fact: (fact.index, fact.digest))
+    room = _Room(engine or CelEngine(), phase, ordered, candidate, approvals)
+    verdicts = tuple(room.judge(rule) for rule in rules)
     if verdicts and all(verdict.ok for verdict in verdicts):
         return Allowed(policy=policy.digest, phase=phase, verdicts=verdicts)
     return Denied(policy=policy.digest, phase=phase, verdicts=verdicts)
@@ -105,39 +106,53 @@ def explain(decision: Decision) -> tuple[str, ...]:
 
 
 class _Room:
-    """What all rules of one decision share: the engine and the values that are not facts."""
+    """What all rules of one decision share: the engine, and the values, made once; facts go by their place in order."""
 
-    def __init__(self, engine: Engine, phase: Phase, candidate: Candidate, approvals: Approvals) -> None:
+    def __init__(
+        self, engine: Engine, phase: Phase, facts: Sequence[Fact], candidate: Candidate, approvals: Approvals
+    ) -> None:
         self._engine = engine
+        self._phase = phase
         self._approvals = approvals
         self._release = candidate.view(phase)
         self._fixed: dict[str, object] = {"release": self._release}
         if phase is Phase.APPROVAL:
             self._fixed["approvals"] = list(approvals.counted)
+        self._digests = [fact.digest for fact in facts]  # hashed at each access
+        self._views = [fact.view() for fact in facts]
+        self._bound = self._bind(self._views)
 
-    def judge(self, rule: Rule, facts: tuple[Fact, ...]) -> Verdict:
+    def judge(self, rule: Rule) -> Verdict:
         """Return the verdict of one rule."""
         program = self._engine.compile(rule.cel, rule.phase)
-        views = {fact.digest: fact.view() for fact in facts}
-
-        def holds(some: Sequence[Fact]) -> bool:
-            return self._engine.eval(program, self._values([views[fact.digest] for fact in some])).holds
-
-        answer = self._engine.eval(program, self._values([views[fact.digest] for fact in facts]))
-        if answer.holds:
-            used = _smallest(facts, holds)
-            return Verdict(id=rule.id, phase=rule.phase, ok=True, message="", facts=tuple(fact.digest for fact in used))
+        answer = self._engine.eval(program, self._bound)
         types = set(_LITERAL.findall(rule.cel))
+        named = tuple(place for place, view in enumerate(self._views) if view["type"] in types)
+        facts = self._used(program, named) if answer.holds else named
         return Verdict(
             id=rule.id,
             phase=rule.phase,
-            ok=False,
-            message=self._message(rule, answer.error),
-            facts=tuple(fact.digest for fact in facts if fact.type in types),
+            ok=answer.holds,
+            message="" if answer.holds else self._message(rule, answer.error),
+            facts=tuple(self._digests[place] for place in facts),
         )
 
-    def _values(self, facts: list[dict[str, object]]) -> Mapping[str, object]:
-        return {"facts": facts, **self._fixed}
+    def _used(self, program: object, named: tuple[int, ...]) -> Sequence[int]:
+        """Return a smallest set of facts on which a rule holds that holds on all; *named*: those of the types it names.
+
+        If it holds on these alone, the others are not evaluated again: leaving one of them out leaves it as it was.
+        """
+
+        @cache
+        def holds(some: tuple[int, ...]) -> bool:
+            return self._engine.eval(program, self._bind([self._views[place] for place in some])).holds
+
+        every = range(len(self._views))
+        heeded = frozenset(named if holds(named) else every)
+        return _smallest(every, lambda some: holds(tuple(place for place in some if place in heeded)))
+
+    def _bind(self, views: list[dict[str, object]]) -> object:
+        return self._engine.bind(self._phase, {"facts": views, **self._fixed})
 
     def _message(self, rule: Rule, error: str) -> str:
         text = rule.message or "does not hold: " + " ".join(rule.cel.split())
@@ -155,9 +170,9 @@ class _Room:
         return str(value)
 
 
-def _smallest(facts: Sequence[Fact], holds: Callable[[Sequence[Fact]], bool]) -> Sequence[Fact]:
-    """Return facts of which none can be left out, dropping ever smaller runs of them, the oldest first."""
-    kept = list(facts)
+def _smallest(places: Iterable[int], holds: Callable[[Sequence[int]], bool]) -> Sequence[int]:
+    """Return places of which none can be left out, dropping ever smaller runs of them, the oldest first."""
+    kept = list(places)
     run = len(kept)
     while run:
         start = 0

@@ -21,16 +21,17 @@ from pathlib import Path
 
 from chopmark.artifacts import BlobStore, decode_manifest, read_file, write_file
 from chopmark.channel import Assignment, decode_assignments
+from chopmark.channel.follow import signed_status, signed_targets
 from chopmark.channel.ports import ChannelStore
 from chopmark.channel.publish import Current, Published, Publisher, Shipment, read_current
 from chopmark.clock import Clock
-from chopmark.errors import ChopmarkError, UndecidedError, VerificationError
+from chopmark.errors import ChopmarkError, DecodeError, Refused, UndecidedError, VerificationError
 from chopmark.release.desired import desired, plan
 from chopmark.release.history import verify_range
 from chopmark.release.model import MAIN, ApprovedRelease, Change
 from chopmark.release.ports import GitHost
 from chopmark.release.status import MAX_STATUS_BYTES, OperatorStatus, applied, decode_status, encode_status, failed
-from chopmark.trust import TrustPolicy
+from chopmark.trust import TrustedRoot, TrustPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ class Operator:
         self,
         *,
         git: GitHost,
+        root: TrustedRoot,
         trust: TrustPolicy,
         channel: str,
         targets: bytes,
@@ -111,6 +113,7 @@ class Operator:
         refresh_every: timedelta = timedelta(hours=1),
     ) -> None:
         self._git = git
+        self._root = root
         self._trust = trust
         self._channel = channel
         self._targets = targets
@@ -142,6 +145,8 @@ class Operator:
         return done
 
     def _reconcile(self, before: OperatorStatus, head: str) -> Reconciled:
+        if self._root.expires <= self._clock.now():
+            raise Refused("root-expired")
         if head != before.last_applied_revision:
             verify_range(self._git, since=before.last_applied_revision or None, to=head, trust=self._trust)
         wanted = desired(self._git, head, trust=self._trust, workspace=self._trust.workspace)
@@ -161,13 +166,19 @@ class Operator:
             self._shipment(wanted.releases[digest]) for digest in dict.fromkeys(a.release for a in assignments)
         ]
         done = self._publisher.publish(
-            assignments=assignments, shipments=shipments, targets=self._targets, status=status, now=self._clock.now()
+            assignments=assignments,
+            shipments=shipments,
+            targets=self._targets,
+            status=status,
+            now=self._clock.now(),
+            before=current,
         )
         return Reconciled(commit=head, changes=changes.changes, published=done, quiet=quiet)
 
     def _due(self, current: Current, status: bytes) -> bool:
         last = self._publisher.published_at(current)
-        if last is None or self._clock.now() - last >= self._refresh_every:
+        # A timestamp from the future was made by a clock that was wrong: it is no reason to wait for that day.
+        if last is None or not timedelta(0) <= self._clock.now() - last < self._refresh_every:
             return True
         return status != self._store.get(f"metadata/{current.version('status')}.status.json")
 
@@ -176,10 +187,15 @@ class Operator:
             write_file(self._status_file, encode_status(after))
 
     def _newest_status(self, current: Current) -> tuple[bytes, str]:
+        """Return the status to publish, and why it is not the security host's newest word; nothing where it is.
+
+        What the host's address answers is believed as little as silence: it is published only if a device would take it.
+        """
+        last = self._store.get(f"metadata/{current.version('status')}.status.json")
         try:
-            return self._fetch_status(), ""
-        except UndecidedError as error:
-            last = self._store.get(f"metadata/{current.version('status')}.status.json")
+            data = self._fetch_status()
+            self._check_status(data, last)
+        except (UndecidedError, VerificationError) as error:
             if last is None:
                 raise UndecidedError(
                     f"no status to publish: {error.message}",
@@ -187,6 +203,22 @@ class Operator:
                     hint="start the security host: chopmark serve --only security",
                 ) from error
             return last, error.message
+        return data, ""
+
+    def _check_status(self, data: bytes, last: bytes | None) -> None:
+        delegator = signed_targets(self._root, self._targets)
+        found = signed_status(self._trust, delegator, data)
+        tolerance = timedelta(seconds=self._trust.limits.clock_tolerance_s)
+        if found.issued > self._clock.now() + tolerance:
+            raise VerificationError(
+                f"the security host's status is of {found.issued:%Y-%m-%d %H:%M}Z: whose clock is wrong?"
+            )
+        if last is not None and data != last:
+            newest = signed_status(self._trust, delegator, last)
+            if found.version <= newest.version:
+                raise VerificationError(
+                    f"the security host shows status {found.version}; {newest.version} is published"
+                )
 
     def _shipment(self, approved: ApprovedRelease) -> Shipment:
         manifest = decode_manifest(self._blobs.get(approved.release.manifest))
@@ -199,12 +231,15 @@ class Operator:
 
 
 def read_operator_status(path: Path) -> OperatorStatus:
-    """Return what the operator last wrote; an empty status where there is none.
+    """Return what the operator last wrote.
 
-    Raises:
-        DecodeError: something else stands there.
+    Returns:
+        An empty status where there is none, or one that cannot be read: then all of history is verified again.
     """
-    return decode_status(read_file(path, max_bytes=MAX_STATUS_BYTES)) if path.exists() else OperatorStatus()
+    try:
+        return decode_status(read_file(path, max_bytes=MAX_STATUS_BYTES)) if path.exists() else OperatorStatus()
+    except DecodeError:
+        return OperatorStatus()
 
 
 def assignments_of(current: Current) -> tuple[Assignment, ...]:

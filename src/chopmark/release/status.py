@@ -19,6 +19,7 @@ from chopmark.clock import format_time, parse_time
 from chopmark.errors import ChopmarkError, Retry
 
 MAX_STATUS_BYTES: Final = 65_536
+MAX_MESSAGE_CHARS: Final = 1_000
 
 
 class ConditionType(StrEnum):
@@ -74,10 +75,11 @@ def applied(before: OperatorStatus, revision: str, *, now: datetime, message: st
 def failed(before: OperatorStatus, revision: str, error: ChopmarkError, *, now: datetime) -> OperatorStatus:
     """Return the status after *error*: stalled where only a person can help, else reconciling."""
     reason = "".join(word.capitalize() for word in error.code.split("-"))
+    message = error.message[:MAX_MESSAGE_CHARS]
     kind = ConditionType.STALLED if error.retry is Retry.STALL else ConditionType.RECONCILING
     said: dict[ConditionType, tuple[bool | None, str, str]] = {
-        ConditionType.READY: (False, reason, error.message),
-        kind: (True, reason, error.message),
+        ConditionType.READY: (False, reason, message),
+        kind: (True, reason, message),
     }
     return _next(before, revision, now=now, applied=before.last_applied_revision, said=said)
 

@@ -29,6 +29,7 @@ from chopmark.builds import (
 from chopmark.errors import DecodeError, UsageError, VerificationError
 from chopmark.keys import Algorithm
 from chopmark.statements import PredicateType, decode_statement, encode_statement, verify_oms
+from simulators.clock import NOW
 from unit.builds.workbench import WORKSHOP
 
 MODEL = b'{"v":1,"format":"tiny","weights":[[0,1],[1,0]],"bias":[0,0]}'
@@ -66,6 +67,7 @@ def check(packed: Package, examples: Examples = EXAMPLES, **required: int):
         package=packed.digest,
         runtime=RUNTIME,
         examples=examples,
+        at=NOW,
         requirements=requirements,
     )
 

@@ -13,7 +13,9 @@ ledger, and ``world.clock`` is the device's own clock, which its holder may set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -235,6 +237,17 @@ def runs(device: Device) -> str:
     with load(device) as model:
         assert model.run([[2.0, 1.0]]) == [[2.0, 1.0]]
         return model.release.version
+
+
+@contextmanager
+def no_file_larger_than(size_bytes: int) -> Iterator[None]:
+    """Let this process write no longer file: for want of a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def queued(device: Device) -> list[Report]:

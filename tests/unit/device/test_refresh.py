@@ -191,16 +191,12 @@ def test_what_only_a_device_knows_is_checked(world, changes):
 
 def test_a_full_disk_leaves_the_slot_alone(world, monkeypatch):
     device = world.installed()
-    world.publish("2")
-
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "rmtree", full)
-    done = refresh(device, world.channel)
-    assert isinstance(done, Refreshed)
-    assert isinstance(done.models[MODEL].error, UndecidedError)
-    monkeypatch.undo()
-    assert runs(device) == "1"
+    world.publish("2", files=package("2") | {"large.bin": b"x" * 200_000})
+    with no_file_larger_than(100_000):
+        done = refresh(device, world.channel)
+        assert isinstance(done, Refreshed)
+        assert isinstance(done.models[MODEL].error, UndecidedError)
+        assert not device.folder.incoming(MODEL).exists()
+        assert runs(device) == "1"
     assert not isinstance(refresh(device, world.channel), Refusal)
     assert runs(device) == "2"

@@ -58,6 +58,7 @@ CONFIG = Config(
     channel_url="https://channel.example/é",
     fleet_url="",
     pin=ONE,
+    key=TWO.hex,
 )
 
 

@@ -264,17 +264,18 @@ def test_who_drips_over_tls_is_cut_off(tls, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("status", "error"),
+    ("status", "body", "error"),
     [
-        (b"200 OK", None),
-        (b"403 No", VerificationError),
-        (b"302 Found", UndecidedError),
-        (b"500 Oh", UndecidedError),
-        (b"503 Busy", UndecidedError),
+        (b"200 OK", b'{"version":2,"changed":true}', None),
+        (b"200 OK", b"<html>Welcome to our wireless network</html>", UndecidedError),
+        (b"403 No", b"words", VerificationError),
+        (b"302 Found", b"words", UndecidedError),
+        (b"500 Oh", b"words", UndecidedError),
+        (b"503 Busy", b"words", UndecidedError),
     ],
 )
-def test_the_security_host(status, error):
-    with serving(answer(b"words", status)) as server:
+def test_the_security_host(status, body, error):
+    with serving(answer(body, status)) as server:
         if error is None:
             HttpSecurityHost(server.url).submit(b"{}")
         else:

@@ -174,6 +174,24 @@ def test_without_facts_it_is_undecidable_and_nothing_holds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "used"),
+    [
+        ("facts.exists(f, f.type == 'dataset')", [0]),
+        ("facts.exists(f, f.type == 'provenance')", [4]),
+        ("facts.filter(f, f.type == 'provenance').size() >= 2", [2, 3]),
+        ("facts.all(f, f.type != 'sbom' || f.role == 'inspector')", []),
+        ("release.counter == 2", []),
+        ("size(facts) >= 2", [6, 7]),
+        ("facts.exists(f, f.type == 'dataset') && facts.exists(f, f.type.startsWith('test'))", [0, 5]),
+    ],
+)
+def test_a_rule_rests_on_a_smallest_set_also_when_it_names_no_types(expression: str, used: list[int]) -> None:
+    some = facts()
+    (verdict,) = decide(policy(expression), Phase.EVIDENCE, facts=some, candidate=candidate()).verdicts
+    assert verdict.facts == tuple(some[place].digest for place in used)
+
+
+@pytest.mark.parametrize(
     "expression",
     [
         "facts.exists(f, f.nosuch == 1)",
@@ -197,12 +215,29 @@ def test_the_librarys_value_is_truthy_for_no_and_for_an_error() -> None:
     no, error = (env.compile(text).eval(data={"x": 0}) for text in ("x == 1", "1 / x == 1"))
     assert (bool(no), bool(error), bool(error.value())) == (True, True, True)
     engine = CelEngine()
+    none = engine.bind(Phase.EVIDENCE, {"facts": [], "release": {}})
     for text in ("size(facts) == 1", "1 / size(facts) == 1"):
-        answer = engine.eval(engine.compile(text, Phase.EVIDENCE), {"facts": [], "release": {}})
-        assert answer.holds is False
-    assert engine.eval(object(), {}).holds is False
+        assert engine.eval(engine.compile(text, Phase.EVIDENCE), none).holds is False
     program = engine.compile("size(facts) == 0", Phase.EVIDENCE)
-    assert engine.eval(program, {"facts": object()}).holds is False
+    assert engine.eval(program, none).holds is True
+    assert engine.eval(object(), none).holds is False
+    assert engine.eval(program, {"facts": []}).holds is False
+
+
+def test_what_is_no_value_denies_the_rules_that_look_at_it() -> None:
+    engine = CelEngine()
+    for odd in (object(), [{"index": 2**80}], [{"predicate": {1, 2}}]):
+        bound = engine.bind(Phase.EVIDENCE, {"facts": odd, "release": {"counter": 1}})
+        for _ in range(2):
+            assert engine.eval(engine.compile("size(facts) >= 0", Phase.EVIDENCE), bound).error
+            assert engine.eval(engine.compile("release.counter == 1", Phase.EVIDENCE), bound).holds is True
+
+
+def test_each_evaluation_of_the_same_values_has_the_whole_budget_of_iterations() -> None:
+    engine = CelEngine()
+    bound = engine.bind(Phase.EVIDENCE, {"facts": [{"index": n} for n in range(95)], "release": {}})
+    program = engine.compile("facts.all(f, facts.all(g, f.index + g.index >= 0))", Phase.EVIDENCE)
+    assert [engine.eval(program, bound).holds for _ in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize(

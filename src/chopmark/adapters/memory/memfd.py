@@ -46,7 +46,8 @@ class MemfdMemory(SealedMemory):
                 code="no-sealed-memory",
                 hint="load models on Linux, or give the device another adapter for sealed memory",
             )
-        fd = os.memfd_create(name.rpartition("/")[2].encode()[:_NAME_BYTES], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        label = name.rpartition("/")[2].encode()[:_NAME_BYTES].decode(errors="ignore")
+        fd = os.memfd_create(label, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             length = _fill(fd, source, max_bytes + 1)
             _seal(fd)

@@ -3,12 +3,15 @@
 
 A turn looks at what is installed, byte by byte, *before* it refreshes: a model that was tampered with is reported, and
 only then healed. A refusal is delivered before the channel is asked, since whoever tampers may also cut the network.
+Whatever one stage raises, the next ones are gone through: the refresh may be what heals it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from chopmark.channel import Fetcher
 from chopmark.device import (
@@ -23,7 +26,9 @@ from chopmark.device import (
     next_delay,
     refresh,
 )
-from chopmark.errors import ChopmarkError, Retry
+from chopmark.errors import ChopmarkError, InternalError, Retry, foreign
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class Turn:
         checks: model -> what lay in its active slot when the turn began; without the models that are not installed.
         refreshed: None where the channel could not be followed; *errors* say why.
         delivery: None where nothing could be delivered, or nobody is reported to.
-        errors: what could not be decided.
+        errors: what could not be decided, and why a report could not be made.
     """
 
     checks: Mapping[str, Verdict] = field(default_factory=dict)
@@ -71,19 +76,16 @@ def turn(device: Device, fetcher: Fetcher, fleet: FleetClient | None) -> Turn:
     errors: list[ChopmarkError] = []
     checks: dict[str, Verdict] = {}
     for model in device.config.models:
-        try:
-            checks[model] = check(device, model)
-        except ChopmarkError as error:
-            if error.code != "not-installed":
-                errors.append(error)
+        found = _try(errors, f"{model}: the check", partial(check, device, model))
+        if found is not None:
+            checks[model] = found
     if any(isinstance(verdict, Refusal) for verdict in checks.values()):
         _deliver(device, fleet, [])  # what goes wrong here is said by the delivery below
-    refreshed: Refreshed | Refusal | None = None
-    try:
-        refreshed = refresh(device, fetcher)
-    except ChopmarkError as error:
-        errors.append(error)
+    refreshed = _try(errors, "the refresh", partial(refresh, device, fetcher))
     delivery = _deliver(device, fleet, errors)
+    unsaid = device.journal.take_failure()
+    if unsaid is not None:
+        errors.append(unsaid)
     return Turn(checks=checks, refreshed=refreshed, delivery=delivery, errors=tuple(errors))
 
 
@@ -115,8 +117,14 @@ def loop(
 def _deliver(device: Device, fleet: FleetClient | None, errors: list[ChopmarkError]) -> Delivery | None:
     if fleet is None:
         return None
+    return _try(errors, "the delivery", partial(deliver, device, fleet))
+
+
+def _try(errors: list[ChopmarkError], what: str, stage: Callable[[], _Found]) -> _Found | None:
     try:
-        return deliver(device, fleet)
+        with foreign(InternalError, f"{what} failed", code="internal", quote=True):
+            return stage()
     except ChopmarkError as error:
-        errors.append(error)
+        if error.code != "not-installed":
+            errors.append(error)
         return None

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chopmark.apps.cli.wiring import Site
-from chopmark.artifacts import Digest, scan
+from chopmark.artifacts import Digest, read_file, scan
 from chopmark.channel import Release, RuntimeNeed
+from chopmark.channel.follow import MAX_STATUS_BYTES, MAX_TARGETS_BYTES, signed_status, signed_targets
 from chopmark.channel.status import revocation
 from chopmark.errors import UndecidedError, UsageError, VerificationError
 from chopmark.policy import Decision, Rule, Undecidable
@@ -165,7 +166,23 @@ def revoke_release(site: Site, release: Release, *, reason: str, owners: Sequenc
     )
     envelope = sign(statement, keys)
     site.security_host().submit(encode_envelope(envelope))
+    _check_revoked(site, release)
     return site.evidence.log(envelope)
+
+
+def _check_revoked(site: Site, release: Release) -> None:
+    """Look at what the security host says now: a revocation is not done because somebody answered that it is.
+
+    Raises:
+        UndecidedError: its newest status cannot be had, or does not revoke *release*.
+        Refused: ``status-untrusted``.
+    """
+    delegator = signed_targets(site.root, read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES))
+    data = site.fetcher(site.workspace.security_url).fetch("status.json", max_bytes=MAX_STATUS_BYTES)
+    if signed_status(site.trust, delegator, data).revocation(release) is None:
+        raise UndecidedError(
+            "the security host's status does not say so yet", hint="look at the host, then revoke again"
+        )
 
 
 def assigned_now(site: Site) -> frozenset[Digest]:

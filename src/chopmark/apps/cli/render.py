@@ -36,7 +36,7 @@ def answers(command: Callable[P, Answer]) -> Callable[P, None]:
         as_json = bool(kwargs.pop("as_json"))
         data, lines = command(*args, **kwargs)
         if as_json:
-            click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=_plain))
+            click.echo(json.dumps(data, ensure_ascii=True, indent=2, default=_plain))
         else:
             for line in lines:
                 click.echo(line)
@@ -77,7 +77,7 @@ def show_error(error: ChopmarkError, *, as_json: bool) -> None:
     if as_json:
         body = {"ok": False, "error": error.code, "message": error.message, "hint": error.hint}
         body["evidence"] = dict(error.evidence)
-        click.echo(json.dumps(body, ensure_ascii=False, indent=2, default=_plain))
+        click.echo(json.dumps(body, ensure_ascii=True, indent=2, default=_plain))
         return
     say(f"{click.style('error', fg='red', bold=True)} {error.code}: {error.message}")
     if error.hint:

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, say
-from chopmark.canonical import check_name
 
 
 @click.command()
@@ -35,8 +34,7 @@ def init(folder: Path, name: str | None, channel: str, port: int) -> Answer:
     """
     from chopmark.apps.cli.wiring import create_workspace
 
-    label = check_name(name or folder.resolve().name, what="workspace")
-    check_name(channel, what="channel")
+    label = name if name is not None else folder.resolve().name
     say("making keys, root, trust, ledger and repository …")
     workspace = create_workspace(folder, name=label, channel=channel, port=port)
     data = {"ok": True, "workspace": workspace.name, "folder": str(workspace.folder), "root": str(workspace.pin)}

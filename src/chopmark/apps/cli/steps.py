@@ -184,6 +184,7 @@ def test_package(site: Site, *, model: str, folder: Path, data: Path) -> tuple[A
         runtime=site.runtime,
         examples=held_back(site, data),
         requirements=REQUIRED,
+        at=site.clock.now(),
     )
     index, _ = site.record(assessed.statement, "tester")
     return assessed, index

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from chopmark.adapters.kms import file as kms
 from chopmark.artifacts import sync_folder, write_file
+from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
 from chopmark.errors import UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
@@ -210,6 +211,8 @@ def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Wor
     Raises:
         UsageError: *folder* exists and is not empty.
     """
+    check_name(name, what="workspace")
+    check_name(channel, what="channel")
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: exists and is not empty", hint="name a folder that does not exist yet")

@@ -54,6 +54,7 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
     security = HttpFetcher(workspace.security_url)
     return Operator(
         git=LocalGit(workspace.repository),
+        root=root,
         trust=trust,
         channel=workspace.channel,
         targets=read_file(workspace.targets, max_bytes=MAX_METADATA_BYTES),

@@ -12,6 +12,7 @@ import click
 from chopmark.errors import UsageError
 
 MARK = ".chopmark-demo"
+MARKED = "A workspace of `chopmark demo`; the next demo replaces it, with all that lies in this folder.\n"
 
 
 @click.command()
@@ -54,7 +55,8 @@ def clear(folder: Path) -> None:
         UsageError: *folder* is something else.
     """
     if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARK).exists():
+        mark = folder / MARK
+        if mark.is_symlink() or not mark.is_file() or mark.read_text() != MARKED:
             raise UsageError(
                 f"{folder}: exists and is no earlier demo", hint="name another: chopmark demo --folder DIR"
             )

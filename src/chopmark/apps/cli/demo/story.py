@@ -17,7 +17,7 @@ from typing import Final
 
 from chopmark.apps.cli import releasing as releases
 from chopmark.apps.cli import steps
-from chopmark.apps.cli.demo import MARK, attacker
+from chopmark.apps.cli.demo import MARK, MARKED, attacker
 from chopmark.apps.cli.demo.stage import QUIET, Processes, Screen, answers_at, free_ports, progress, wait_for
 from chopmark.apps.cli.wiring import WITNESS, Site, create_workspace
 from chopmark.artifacts import Digest, hash_file
@@ -88,7 +88,7 @@ class Story:
         with progress("workspace, keys, witness, security host"):
             port = free_ports(4)
             workspace = create_workspace(self.folder, name="bank", channel="production", port=port)
-            (self.folder / MARK).touch()
+            (self.folder / MARK).write_text(MARKED)
             self.site = Site(workspace)
             self.mirror_port = port + 3
             self.processes.start("witness", ["serve", "--only", "witness"])
