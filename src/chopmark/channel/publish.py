@@ -4,8 +4,8 @@
     targets and metadata, then the leaf, then its proof, last timestamp.json
 
 Replacing timestamp.json (compare-and-swap) is the commit: until then no follower sees anything, and of two operators at
-once one is told ``channel-moved``. A version number is claimed by creating its file, so that a publication that was
-killed half-way leaves a gap in the numbers and nothing else.
+once one is told ``channel-moved``. A version number is claimed by creating its file; what a publication that was killed
+half-way left under one is used again where it says the same, and is otherwise a gap in the numbers and nothing else.
 
 A rollback is a publication like any other: the channel's version goes up while the model's goes down.
 """
@@ -25,6 +25,7 @@ from tuf.api.metadata import (
     Metadata,
     MetaFile,
     Root,
+    Signed,
     Snapshot,
     T,
     TargetFile,
@@ -294,8 +295,8 @@ class Publisher:
         extension = channel_extension(assignments)
         fresh = before.channel_expires is not None and before.channel_expires - now > self._lifetimes.channel / 2
         path = f"metadata/{before.version(self._channel)}.{self._channel}.json"
-        signer = Metadata[Targets].from_bytes(delegator).signed
-        if extension == before.channel_extension and fresh and self._still_signed(path, self._channel, by=signer):
+        by = Metadata[Targets].from_bytes(delegator).signed
+        if extension == before.channel_extension and fresh and _signed(self._store.get(path), self._channel, by=by):
             return before.files[self._channel]
         targets: dict[str, TargetFile] = {}
         for shipment in shipments:
@@ -309,7 +310,7 @@ class Publisher:
             targets=targets,
             unrecognized_fields={EXTENSION: extension},
         )
-        return self._claim(self._channel, file, lifetime=self._lifetimes.channel)[0]
+        return self._claim(self._channel, file, by=by, lifetime=self._lifetimes.channel)[0]
 
     def _targets_of(self, shipment: Shipment) -> Iterable[tuple[str, bytes]]:
         manifest = shipment.manifest.digest
@@ -323,27 +324,17 @@ class Publisher:
             role: (m.version, m.hashes) for role, m in before.files.items()
         }
         fresh = before.snapshot_expires is not None and before.snapshot_expires - now > self._lifetimes.snapshot / 2
-        path = f"metadata/{before.snapshot}.snapshot.json"
-        if same and fresh and before.snapshot_digest and self._still_signed(path, "snapshot", by=self._root.tuf):
-            raw = self._store.get(path) or b""
+        raw = self._store.get(f"metadata/{before.snapshot}.snapshot.json") or b""
+        if same and fresh and before.snapshot_digest and _signed(raw, "snapshot", by=self._root.tuf):
             return _meta(before.snapshot, raw), before.snapshot_digest
         snapshot = Snapshot(
             version=before.snapshot + 1,
             expires=now + self._lifetimes.snapshot,
             meta={f"{role}.json": meta for role, meta in files.items()},
         )
-        return self._claim("snapshot", snapshot, lifetime=self._lifetimes.snapshot)
+        return self._claim("snapshot", snapshot, by=self._root.tuf, lifetime=self._lifetimes.snapshot)
 
-    def _still_signed(self, path: str, role: str, *, by: Root | Targets) -> bool:
-        """Tell whether a published file is signed by the keys of today: after a rotation, devices refuse the old ones."""
-        try:
-            metadata = Metadata[Targets].from_bytes(self._store.get(path) or b"")
-            by.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except (RepositoryError, ValueError):
-            return False
-        return True
-
-    def _claim(self, role: str, signed: T, *, lifetime: timedelta) -> tuple[MetaFile, Digest]:
+    def _claim(self, role: str, signed: T, *, by: Root | Targets, lifetime: timedelta) -> tuple[MetaFile, Digest]:
         """Sign *signed* under the first version number from its own on that nobody has used.
 
         What an earlier attempt left under such a number, and nobody has seen yet, is used again if it says the same: an
@@ -353,25 +344,35 @@ class Publisher:
             path = f"metadata/{signed.version}.{role}.json"
             left = self._store.get(path)
             data = self._sign(Metadata(signed)) if left is None else left
-            if (left is None and self._store.put_new(path, data)) or (left and self._says(left, signed, lifetime)):
+            again = left is not None and _says(left, signed, lifetime) and _signed(left, role, by=by)
+            if again or (left is None and self._store.put_new(path, data)):
                 return _meta(signed.version, data), Digest.of(data)
             signed.version += 1
         raise InternalError(f"{role}: {MAX_CLAIMS:,} version numbers in a row are taken")
 
-    def _says(self, data: bytes, signed: T, lifetime: timedelta) -> bool:
-        """Tell whether *data* says what *signed* does, by the same keys, and for long enough."""
-        try:
-            found = Metadata[T].from_bytes(data)
-        except (RepositoryError, ValueError, KeyError):
-            return False
-        mine = {signer.public.keyid for signer in self._signers}
-        fresh = found.signed.expires > signed.expires - lifetime / 2
-        same = {**found.signed.to_dict(), "expires": ""} == {**signed.to_dict(), "expires": ""}
-        return fresh and same and set(found.signatures) == mine
-
     def _sign(self, metadata: Metadata[T]) -> bytes:
         sign_metadata(metadata, self._signers)
         return metadata.to_bytes()
+
+
+def _signed(data: bytes | None, role: str, *, by: Root | Targets) -> bool:
+    """Tell whether *data* is signed by the keys of today: after a rotation, devices refuse the old ones."""
+    try:
+        metadata = Metadata[Targets].from_bytes(data or b"")
+        by.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError):
+        return False
+    return True
+
+
+def _says(data: bytes, signed: Signed, lifetime: timedelta) -> bool:
+    """Tell whether *data* says what *signed* does, and for long enough."""
+    try:
+        found = Metadata[Targets].from_bytes(data).signed
+    except (RepositoryError, ValueError, KeyError):
+        return False
+    fresh = found.expires > signed.expires - lifetime / 2
+    return fresh and {**found.to_dict(), "expires": ""} == {**signed.to_dict(), "expires": ""}
 
 
 def publish_root(store: ChannelStore, root: TrustedRoot, trust: bytes) -> None:

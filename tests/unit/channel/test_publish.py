@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -127,6 +128,21 @@ def test_without_a_proof_nothing_is_shown(channel):
     assert channel.store.files[TIMESTAMP] == before
     assert follower(channel).refresh(channel.now) == release
     assert channel.publish(release).snapshot == 3, "the number that the failed one used is left out"
+
+
+@pytest.mark.parametrize("signature", ["00" * 64, "zz", ""])
+def test_what_a_stranger_left_under_the_next_number_is_not_used(channel, signature):
+    release = channel.approve()
+    channel.publish(release)
+    before = dict(channel.store.files)
+    channel.issue()
+    channel.publish(release)
+    left = json.loads(channel.store.files["metadata/2.snapshot.json"])
+    left["signatures"][0]["sig"] = signature
+    channel.store.files.clear()
+    channel.store.files |= before | {"metadata/2.snapshot.json": json.dumps(left).encode()}
+    assert channel.publish(release).snapshot == 3
+    assert follower(channel).refresh(channel.now) == release
 
 
 def test_an_older_status_or_targets_file_is_not_published(channel):
