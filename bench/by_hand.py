@@ -31,7 +31,7 @@ def verdicts(facts: list[View], release: View) -> list[bool]:
         _newest(tests, lambda said: said["metrics"]["accuracy_ppm"] >= 950_000),
         _newest(inspections, lambda said: said["complete"] is True and not said["findings"]),
         any(fact["subject"] == package for fact in boms),
-        any(fact["predicate"]["rows"] >= 1000 for fact in datasets),
+        not any(fact["subject"] == package for fact in _said(facts, "revocation", "security")),
         all(fact["predicate"]["runDetails"]["builder"]["id"] == "https://ci.acme/builder" for fact in made),
         any(fact["predicate"]["metrics"]["attack_success_ppm"] <= 50_000 for fact in tests),
         all(part["licence"] in _FREE for fact in boms for part in fact["predicate"]["components"]),

@@ -36,9 +36,12 @@ class PredicateType(StrEnum):
         return self.name.lower().replace("_", "-")
 
 
+_SHORT: Final = {str(known): known.short for known in PredicateType}
+
+
 def short_type(predicate_type: str) -> str:
     """Return the short name of a predicate type, or the type itself when it is not one of ours."""
-    return PredicateType(predicate_type).short if predicate_type in set(PredicateType) else predicate_type
+    return _SHORT.get(predicate_type, predicate_type)
 
 
 @dataclass(frozen=True, slots=True)

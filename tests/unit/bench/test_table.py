@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from bench.measure import Bench, Timing, meets
 from bench.table import BENCHES
 
 from chopmark.policy import Phase, decide
+from chopmark.statements import PredicateType
+from unit.policy.facts import fact
+from unit.release.kit import statement
 
 
 def once(ours, floor, **_: object) -> Timing:
@@ -61,11 +65,12 @@ def test_a_prefix_of_nothing_is_a_fault_of_usage(capsys: pytest.CaptureFixture[s
 
 
 def test_the_rules_by_hand_are_the_same_rules() -> None:
-    """Whichever fact is left out, of the first eight, each of the twelve verdicts is the same both ways."""
+    """Whichever fact is left out, of the first eight, or if a revocation comes in: the twelve verdicts are the same."""
     rules, facts, candidate = policy.twelve_rules(), policy.fifty_facts()[:8], policy.candidate()
-    for left_out in facts:
-        rest = [fact for fact in facts if fact is not left_out]
-        decision = decide(rules, Phase.EVIDENCE, facts=rest, candidate=candidate)
-        found = by_hand.verdicts([fact.view() for fact in rest], candidate.view(Phase.EVIDENCE))
+    assert len(rules.rules) == 12
+    revoked = fact("security-a security-b", statement(PredicateType.REVOCATION, policy.PACKAGE, {}), 99)
+    for some in [*combinations(facts, 7), (*facts, revoked)]:
+        decision = decide(rules, Phase.EVIDENCE, facts=some, candidate=candidate)
+        found = by_hand.verdicts([fact.view() for fact in some], candidate.view(Phase.EVIDENCE))
         assert found == [verdict.ok for verdict in decision.verdicts]
         assert not all(found)

@@ -22,8 +22,9 @@ def facts(*more: tuple[str, Statement], without: Sequence[int] = ()) -> tuple[Fa
     return tuple(fact(owner, statement, index) for index, (owner, statement) in enumerate([*said, *more]))
 
 
-def fact(owner: str, statement: Statement, index: int) -> Fact:
-    return Fact(verified=verify_any(sign(statement, people().keys(owner)), people().policy), index=index)
+def fact(owners: str, statement: Statement, index: int) -> Fact:
+    """Return what *owners*, with blanks between them, said."""
+    return Fact(verified=verify_any(sign(statement, people().keys(*owners.split())), people().policy), index=index)
 
 
 def candidate(*, previous: int | None = 1, **changes: object) -> Candidate:

@@ -100,6 +100,8 @@ def test_each_missing_statement_is_named_by_its_rule(without: int, rules: list[s
         (("inspector", inspection(PACKAGE, "Lambda layer")), ["inspected"]),
         (("inspector", inspection(PACKAGE, complete=False)), ["inspected"]),
         (("tester", result_of(digest("another package"), result="FAILED")), []),
+        (("security-a security-b", statement(PredicateType.REVOCATION, PACKAGE, {})), ["not-revoked"]),
+        (("security-a security-b", statement(PredicateType.REVOCATION, digest("another package"), {})), []),
     ],
 )
 def test_the_newest_word_counts(more: tuple[str, object], rules: list[str]) -> None:
