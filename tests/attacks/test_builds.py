@@ -138,6 +138,7 @@ def test_a_command_that_changes_its_inputs(bench: Bench, change: str) -> None:
     [
         'Path("out/weights.txt").unlink(); Path("out/weights.txt").symlink_to("/etc/hostname")',
         'import shutil; shutil.rmtree("out"); Path("out").symlink_to("/etc")',
+        'Path("out/weights.txt").unlink(); os.link("train.py", "out/weights.txt")',
     ],
 )
 def test_outputs_that_lead_out_of_the_run(bench: Bench, change: str) -> None:

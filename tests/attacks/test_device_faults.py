@@ -17,10 +17,12 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from chopmark.adapters.kms import file as kms
+from chopmark.adapters.memory import memfd
 from chopmark.apps.agent.loop import turn
 from chopmark.artifacts import Digest, read_file
 from chopmark.channel import StatusEntry
@@ -31,7 +33,7 @@ from chopmark.device import store as device_store
 from chopmark.errors import ChopmarkError, DecodeError, InternalError, UndecidedError, UsageError
 from chopmark.keys import Algorithm
 from chopmark.statements import encode_envelope
-from chopmark.telemetry import Enrolled, build_answer, decode_report, decode_signed_report
+from chopmark.telemetry import Answer, Enrolled, Result, build_answer, decode_report, decode_signed_report
 from simulators import NOW
 from unit.device.kit import (
     MODEL,
@@ -94,7 +96,12 @@ def victim(world: World):
     return folder
 
 
-KINDS = ("folder", "file", "pipe", "socket", "link", "dangling")
+KINDS = [
+    "folder",
+    "file",
+    "link",
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pipe", "socket", "dangling")),
+]
 
 
 # What the channel can do
@@ -224,28 +231,20 @@ class BadFleet(SimFleet):
     bad = "c/ 1+=="
 
     def _report(self, data: bytes) -> bytes:
-        answer = super()._report(data)
-        report = decode_report(decode_signed_report(data).payload)
-        statement = json.loads(json.dumps(None)) if not answer else None
-        del statement
-        return encode_envelope(bad_answer(self, report, decode_signed_report(data).digest))
-
-
-def bad_answer(fleet: BadFleet, report, digest):
-    from chopmark.telemetry import Answer, Result
-
-    answer = Answer(
-        device=report.device,
-        report=digest,
-        nonce=report.nonce,
-        next_nonce="good",
-        time=NOW,
-        snapshot=0,
-        tier=1,
-        result=Result.ACCEPTED,
-    )
-    object.__setattr__(answer, "next_nonce", fleet.bad)
-    return build_answer(answer, fleet.trust.keys("verifier"))
+        signed = decode_signed_report(data)
+        report = decode_report(signed.payload)
+        answer = Answer(
+            device=report.device,
+            report=signed.digest,
+            nonce=report.nonce,
+            next_nonce="good",
+            time=NOW,
+            snapshot=0,
+            tier=1,
+            result=Result.ACCEPTED,
+        )
+        object.__setattr__(answer, "next_nonce", self.bad)  # an honest service cannot say it
+        return encode_envelope(build_answer(answer, self.trust.keys("verifier")))
 
 
 def test_a_challenge_that_is_none_silences_no_device(world):
@@ -562,7 +561,7 @@ def test_a_package_of_many_files_and_long_names_is_loaded(world):
     files = {f"t{number:04}.txt": b"x" for number in range(300)}
     names = {"語" * 84: b"y", "a" * 255: b"z"}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))
+    used = len(list(Path("/proc/self/fd").iterdir()))
     device = world.installed(world.release("1", files=package("1") | files | names))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, hard))
     try:
@@ -573,6 +572,18 @@ def test_a_package_of_many_files_and_long_names_is_loaded(world):
             assert opened.read("t0299.txt") == b"x"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_memory_that_is_lengthened_before_it_is_sealed_is_refused(world, monkeypatch):
+    device = world.installed("1")
+    seal = memfd._seal
+
+    def lengthened(fd: int) -> None:
+        os.pwrite(fd, b"evil", os.fstat(fd).st_size)  # through /proc, by another process of the same user
+        seal(fd)
+
+    monkeypatch.setattr(memfd, "_seal", lengthened)
+    assert refused_load(device).code == "package-altered"
 
 
 def test_a_damaged_spare_package_is_reported_and_removed(world):

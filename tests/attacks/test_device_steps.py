@@ -16,6 +16,7 @@ import pytest
 from chopmark.adapters.counters.simulated import SimulatedCounter
 from chopmark.adapters.memory.memfd import MemfdMemory
 from chopmark.adapters.sql import fleet as sql_fleet
+from chopmark.apps.agent.loop import turn
 from chopmark.artifacts import Digest
 from chopmark.device import Device, FleetClient, Loaded, Refusal, Slot, deliver, open_model, refresh
 from chopmark.errors import ChopmarkError, UndecidedError
@@ -419,37 +420,42 @@ def test_status_stale_for_a_fallback_too(world):
 # Everything at once
 
 
-def test_one_byte_flipped_in_any_file_is_refused_or_healed(world):
+@pytest.mark.parametrize("positions", [2, pytest.param(128, marks=pytest.mark.slow)])
+def test_one_byte_flipped_in_any_file_is_refused_or_healed(world, positions):
+    """At the next load, or by the next turn of the agent; in small files, at every position."""
     device = world.installed("1")
     world.publish("2")
     world.refresh(device)
     deliver(device, world.fleet)
     world.republish()
     world.refresh(device)  # one report in the queue, one delivered
-    folder = device.folder.path
-    backup = world.folder / "backup"
-    shutil.copytree(folder, backup)
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
-    assert len(names) > 14
-    for name in names:
-        for part in (0.2, 0.8):
-            shutil.rmtree(folder)
-            shutil.copytree(backup, folder)
-            data = bytearray((folder / name).read_bytes())
-            data[int(len(data) * part)] ^= 4
-            (folder / name).write_bytes(bytes(data))
-            harmless = outcome(world, folder)
-            if name.name not in ("device.toml", "key.pem"):  # these two make it another device, or none
-                assert outcome(world, folder, first_refresh=True) == "2", (name, part, harmless)
+    world.fleet.cut = True
+    files = {path: path.read_bytes() for path in device.folder.path.rglob("*") if path.is_file()}
+    files = {path: data for path, data in files.items() if data}
+    assert len(files) > 17
+    for path, data in files.items():
+        for at in range(0, len(data), max(1, len(data) // positions)):
+            for other, whole in files.items():
+                if not other.exists() or other.read_bytes() != whole:
+                    other.parent.mkdir(parents=True, exist_ok=True)
+                    other.write_bytes(whole)
+                    other.chmod(0o600)
+            flipped = data[:at] + bytes([data[at] ^ (1 << at % 7)]) + data[at + 1 :]
+            path.write_bytes(flipped)
+            shown = outcome(world, device.folder.path)
+            if shown == "2":
+                turn(world.open(device.folder.path), world.channel, world.fleet)
+                assert not path.exists() or path.read_bytes() != flipped, (path.name, at)
+            assert shown == "2" or not shown.isdigit()
+            if path.name not in ("device.toml", "key.pem"):  # what enrolment wrote is not written again
+                turn(world.open(device.folder.path), world.channel, world.fleet)
+                assert outcome(world, device.folder.path) == "2", (path.name, at, shown)
 
 
-def outcome(world: World, folder, *, first_refresh: bool = False) -> str:
-    """Return what is loaded, or the name of the refusal; anything loaded is the approved model."""
+def outcome(world: World, folder) -> str:
+    """Return the version that is loaded, or the name of the refusal; anything loaded is the approved model."""
     try:
-        device = world.open(folder)
-        if first_refresh:
-            world.refresh(device)
-        opened = open_model(device, MODEL)
+        opened = open_model(world.open(folder), MODEL)
     except ChopmarkError as error:
         return error.code
     if isinstance(opened, Refusal):

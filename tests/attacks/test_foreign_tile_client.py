@@ -177,7 +177,8 @@ def test_they_read_what_the_service_serves(reader, tmp_path):
     feed(made.ledger, WitnessPolicy.parse(policy), {})
     entries = [b"one", b"two", b"three", *ENTRIES]
     write_plan(tmp_path, made.ledger, policy=policy, witnesses=[], old=old, entries=entries, samples=SAMPLES)
-    with running("service", "--workspace", str(made.workspace.folder), "--create") as (_, url):
+    argv = ("service", "--workspace", str(made.workspace.folder), "--create", "--public-entries")
+    with running(*argv) as (_, url):
         verdict = reader(f"{url}/ledger/", tmp_path / "plan.json")
     assert verdict.verified, verdict.words
     close(made.ledger)

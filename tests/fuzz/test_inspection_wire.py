@@ -53,10 +53,8 @@ def test_inserted_bytes(at: int, more: bytes) -> None:
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=6))
 def test_numbers_round_trip_and_are_counted(numbers: list[int]) -> None:
-    model = linear()
-    tensor = model.graph.initializer.add(name="k", data_type=13, dims=[len(numbers)])
-    tensor.uint64_data.extend(numbers)
-    assert inspect_bytes(model.SerializeToString()).passed
+    tensor = onnx.TensorProto(name="k", data_type=13, dims=[len(numbers)], uint64_data=numbers)
+    assert inspect_bytes(linear(tensors=[tensor]).SerializeToString()).passed
 
 
 @given(st.binary(max_size=30))

@@ -15,6 +15,7 @@ from chopmark.artifacts import Digest
 from chopmark.errors import ChopmarkError
 from chopmark.statements import Statement, Subject
 from chopmark.telemetry import (
+    NONCE,
     Enrolled,
     EnrolmentRequest,
     Purpose,
@@ -71,11 +72,11 @@ def test_signed_round_trip(payload, keyid, sig):
     assert decode_signed_report(encode_signed_report(signed)) == signed
 
 
-@given(words, st.binary(max_size=100), words)
-def test_enrolments_round_trip(one, data, other):
+@given(words, st.binary(max_size=100), words, st.from_regex(NONCE, fullmatch=True))
+def test_enrolments_round_trip(one, data, other, nonce):
     request = EnrolmentRequest(token=one, spki=data, name=other)
     assert decode_enrolment(encode_enrolment(request)) == request
-    enrolled = Enrolled(device=one, nonce=other)
+    enrolled = Enrolled(device=one, nonce=nonce)
     assert decode_enrolled(encode_enrolled(enrolled)) == enrolled
 
 

@@ -113,7 +113,7 @@ def collect(outputs: Sequence[str], folder: Path, into: Path) -> dict[str, tuple
 
     Raises:
         VerificationError: ``build-incomplete``: the command did not write it.
-        UsageError: two outputs have one last name.
+        UsageError: two outputs have one last name, or one is a second name of a file elsewhere.
     """
     if len({base_name(name) for name in outputs}) != len(outputs):
         raise UsageError("two outputs have one name")
@@ -128,6 +128,7 @@ def collect(outputs: Sequence[str], folder: Path, into: Path) -> dict[str, tuple
                     code="build-incomplete",
                     hint="name the outputs that it writes, relative to the folder it runs in",
                 )
+            _check_alone(name, written)
             staged = Path(staging) / base_name(name)
             copy(written, staged)
             collected[name] = (into / staged.name, digest_of(staged))
@@ -135,6 +136,20 @@ def collect(outputs: Sequence[str], folder: Path, into: Path) -> dict[str, tuple
             remove(target)
             (Path(staging) / target.name).rename(target)
     return collected
+
+
+def _check_alone(name: str, written: Path) -> None:
+    """Refuse a hard link: its content can be another file's, which the command did not write."""
+    files = (
+        [written / inner for inner in file_names(written)]
+        if written.is_dir() and not written.is_symlink()
+        else [written]
+    )
+    if any(path.lstat().st_nlink > 1 for path in files):
+        raise UsageError(
+            f"{name}: is a hard link, so what it holds may be another file's",
+            hint="let the command write a file of its own: `cp` in the place of `ln`",
+        )
 
 
 def _place(entry: Input, target: Path) -> Digest:

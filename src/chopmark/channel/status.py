@@ -229,8 +229,7 @@ class StatusHost:
         with self._locked():
             held = self._read()
             now = self._clock.now()
-            # A date in the future is no reason to wait for it: the clock was wrong then, or is now.
-            if held.signed and timedelta(0) <= now - held.status.issued < self._interval:
+            if held.signed and now - held.status.issued < self._interval and not self._absurd(held.status, now):
                 return held.signed
             return self._issue(held, now)
 
@@ -266,10 +265,8 @@ class StatusHost:
                 code="status-untrusted",
                 hint="use all keys of the owner that trust.json names for the role `status`",
             )
-        # A clock that was set back must not make the status older than devices have seen it; a date far ahead of now was
-        # a fault of the clock, and whoever believed it needs root's reset in any case.
-        tolerance = timedelta(seconds=self._trust.limits.clock_tolerance_s)
-        issued = now if held.status.issued > now + tolerance else max(now, held.status.issued)
+        # A clock that was set back must not make the status older than devices have seen it.
+        issued = now if self._absurd(held.status, now) else max(now, held.status.issued)
         status = replace(held.status, version=held.status.version + 1, issued=issued)
         state = {
             "v": 1,
@@ -281,6 +278,10 @@ class StatusHost:
         signed = build_status(status, max_age_s=self._trust.limits.largest_status_age_s, signers=self._signers)
         write_file(self._folder / _STATUS_FILE, signed)
         return signed
+
+    def _absurd(self, status: Status, now: datetime) -> bool:
+        """Whether a status is dated so far ahead that its date was a fault: who believed it needs root's reset anyway."""
+        return status.issued - now > timedelta(seconds=self._trust.limits.largest_status_age_s)
 
     def _read(self) -> _Held:
         state, signed = self._folder / _STATE_FILE, self._folder / _STATUS_FILE

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts import write_file
-from chopmark.artifacts.files import TEMPORARY, make_folder
+from chopmark.artifacts import TEMPORARY, make_folder, write_file
 from chopmark.device import tidy
 from chopmark.device.model import Slot
 from chopmark.errors import UndecidedError, foreign
@@ -144,7 +143,7 @@ class Folder:
         try:
             return _open_lock(path)
         except OSError as error:
-            if tidy.is_missing(path) or (tidy.is_file(path) and os.access(path, os.R_OK | os.W_OK)):
+            if tidy.is_missing(path) or (tidy.is_file(path) and os.access(path, os.R_OK | os.W_OK, effective_ids=True)):
                 raise UndecidedError(f"{path}: cannot be locked ({error.strerror})", code="locked") from error
         self.set_aside(path)
         with foreign(UndecidedError, f"{path}: cannot be locked", code="locked"):

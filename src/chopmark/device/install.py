@@ -15,8 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts import Digest, FileEntry, Manifest, file_names, read_file, selftest, sync_folder
-from chopmark.artifacts.files import TEMPORARY
+from chopmark.artifacts import TEMPORARY, Digest, FileEntry, Manifest, file_names, read_file, selftest, sync_folder
 from chopmark.channel import (
     ChannelFile,
     Fetcher,
@@ -133,9 +132,11 @@ def install(
 
 
 def _install(job: _Job, state: State) -> ModelOutcome:
-    slots = state.slots.get(job.model)
+    slots, folder = state.slots.get(job.model), job.device.folder
+    with folder.locked():
+        folder.make(folder.slot(job.model, Slot.A).parent)
     slot = _find(job, state, slots)
-    envelope = _fetch_envelope(job) if slot is None else read_envelope(job.device.folder.slot(job.model, slot))
+    envelope = _fetch_envelope(job) if slot is None else read_envelope(folder.slot(job.model, slot))
     # 11. k distinct approver owners signed it, for this predicate, model and channel.
     release = approved(envelope, job.trust, channel=job.device.config.channel)
     # 12. It is for this workspace, model, channel and runtime.
@@ -215,7 +216,6 @@ def _download(job: _Job, release: Release, envelope: bytes, slot: Slot) -> None:
     manifest = checked_manifest(data, release)
     folder = job.device.folder
     incoming = folder.incoming(job.model)
-    folder.make(incoming.parent)
     if not _is_same(incoming / MANIFEST, data) or not _has_nothing_else(incoming, manifest):
         folder.discard(incoming)
         folder.write(incoming / MANIFEST, data)

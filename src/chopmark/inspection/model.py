@@ -24,9 +24,16 @@ class Limits:
     max_nodes: int = 100_000
     """Nodes of all graphs, local functions expanded."""
     max_elements: int = 2**32
-    """Elements of one tensor."""
+    """Elements of one tensor in the file."""
+    max_output_elements: int = 2**28
+    """Elements of one tensor that the model makes when it runs, as far as constants of the model decide that."""
+    max_generated_elements: int = 2**30
+    """Elements of all tensors together that operators make from a shape."""
+    max_trips: int = 10_000
+    """Rounds of a loop, loops inside loops multiplied."""
     max_rank: int = 32
     max_name_bytes: int = 4_096
+    """Names, and each string that a model computes with."""
     max_text_bytes: int = 1024 * 1024
     """Descriptions and metadata values."""
 

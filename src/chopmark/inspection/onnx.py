@@ -13,12 +13,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chopmark.inspection.model import Limits
-from chopmark.inspection.onnx_rules import Message, Rules
+from chopmark.inspection.onnx_message import Message
+from chopmark.inspection.onnx_rules import Rules
 from chopmark.inspection.onnx_schema import SCHEMA, WIRES, Field, Type
 from chopmark.inspection.protobuf import Malformed, Reader, Wire, count_packed, signed
 
-_KEPT = frozenset({"OperatorSetId", "StringStringEntry", "Tensor"})
-"""Messages that the rules of their parent look into; others are forgotten once they were judged."""
+_KEPT = frozenset(
+    {
+        "Attribute",
+        "Function",
+        "Graph",
+        "Node",
+        "OperatorSetId",
+        "SparseTensor",
+        "StringStringEntry",
+        "Tensor",
+        "ValueInfo",
+    }
+)
+"""Messages that the rules of their parents look into; others are forgotten once they were judged."""
 _NUMBERS = frozenset({Type.INT, Type.FLOAT, Type.DOUBLE})
 _SHOWN_CHARACTERS = 200
 
@@ -72,13 +85,16 @@ class Walk:
         elif wire is not WIRES[field.type]:
             raise Malformed("malformed", self.reader.at, f"{field.name} with wire type {wire.value}")
         elif field.type is Type.INT:
+            self._one_run(message, field)
             message.count(field.name)
             message.numbers.setdefault(field.name, []).append(signed(self.reader.varint(end)))
         elif wire is Wire.BYTES:
             self._bytes(message, field, end)
         else:
+            self._one_run(message, field)
             message.count(field.name)
-            self.reader.take(4 if wire is Wire.FIXED32 else 8, end)
+            taken = self.reader.take(4 if wire is Wire.FIXED32 else 8, end)
+            message.data.setdefault(field.name, bytearray()).extend(taken)  # type: ignore[union-attr]
 
     def _child(self, message: Message, field: Field, wire: Wire, end: int, depth: int) -> None:
         if wire is not Wire.BYTES:
@@ -100,7 +116,16 @@ class Walk:
                 message.count("dims")
             return
         start = self.reader.at
-        message.count(name, count_packed(self.reader.take(stop - start, stop), wire, start))
+        if name in message.counts:
+            raise Malformed("duplicate-field", start, f"{name} comes in several runs")
+        data = self.reader.take(stop - start, stop)
+        message.count(name, count_packed(data, wire, start))
+        message.data[name] = data
+
+    def _one_run(self, message: Message, field: Field) -> None:
+        """Refuse single numbers after packed ones: what their order is, each reader decides."""
+        if isinstance(message.data.get(field.name), memoryview):
+            raise Malformed("duplicate-field", self.reader.at, f"{field.name} comes in several runs")
 
     def _bytes(self, message: Message, field: Field, end: int) -> None:
         stop = self.reader.length(end)
@@ -108,15 +133,15 @@ class Walk:
         data = self.reader.take(stop - start, stop)
         message.count(field.name)
         if field.type is Type.RAW:
-            message.raw_bytes = len(data)
+            message.data[field.name] = data
             return
-        limit = self.limits.max_name_bytes if field.type is Type.NAME else self.limits.max_text_bytes
+        limit = self.limits.max_text_bytes if field.type is Type.TEXT else self.limits.max_name_bytes
         if len(data) > limit:
             raise Malformed("too-long", start, f"{field.name} of {len(data):,} bytes")
         try:
             text = str(data, "utf-8")
         except UnicodeDecodeError:
             raise Malformed("not-utf8", start, f"{field.name} is not UTF-8") from None
-        if field.type is Type.NAME and "\0" in text:
+        if field.type is not Type.TEXT and "\0" in text:
             raise Malformed("not-utf8", start, f"{field.name} holds a zero byte")
-        message.texts.setdefault(field.name, []).append(text if field.type is Type.NAME else text[:_SHOWN_CHARACTERS])
+        message.texts.setdefault(field.name, []).append(text[:_SHOWN_CHARACTERS] if field.type is Type.TEXT else text)

@@ -3,8 +3,8 @@
 
 These are the operators of the ONNX standard (domain ``ai.onnx``) that compute with numbers. Left out on purpose: random
 ones (an answer that differs each time cannot be self-tested), those that decode images or match patterns (parsers inside
-the model), sequences and optionals, training, and all of other domains: what they do is defined by whoever wrote the library.
-A workspace that needs one adds it by name.
+the model), loops (how long they run cannot be read off the file), sequences and optionals, training, and all of other
+domains: what they do is defined by whoever wrote the library. A workspace that needs one adds it by name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _GROUPS = """
     AffineGrid Cast CastLike CenterCropPad Col2Im Compress Concat Constant ConstantOfShape DepthToSpace Expand EyeLike
     Flatten Gather GatherElements GatherND GridSample Identity OneHot Pad Range Reshape Resize ReverseSequence
     ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze TensorScatter Tile Transpose Unsqueeze
-    If Loop Scan
+    If
     QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger
 """
 

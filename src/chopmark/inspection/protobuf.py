@@ -10,6 +10,7 @@ Source: the encoding page of the protocol buffers documentation.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import IntEnum
 
 from chopmark.errors import DecodeError
@@ -98,6 +99,17 @@ class Reader:
 def signed(value: int) -> int:
     """Return the varint of an ``int32`` or ``int64`` field as the number it stands for."""
     return value - _VARINT_MAX if value >= _SIGN else value
+
+
+def varints(data: memoryview | bytearray) -> Iterator[int]:
+    """Give the numbers of a packed run that :func:`count_packed` has accepted."""
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            yield value
+            value = shift = 0
 
 
 def count_packed(data: memoryview, wire: Wire, offset: int) -> int:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from chopmark.channel import RuntimeNeed, StatusEntry
 from chopmark.device import Action, Refreshed, Refusal, Slot, refresh
 from chopmark.errors import UndecidedError
-from unit.device.kit import MODEL, World, load, queued, refused_load, runs
+from unit.device.kit import MODEL, World, load, no_file_larger_than, package, queued, refused_load, runs
 
 
 @pytest.fixture
@@ -189,7 +187,7 @@ def test_what_only_a_device_knows_is_checked(world, changes):
     assert world.refused(device).code == "release-misdirected"
 
 
-def test_a_full_disk_leaves_the_slot_alone(world, monkeypatch):
+def test_a_full_disk_leaves_the_slot_alone(world):
     device = world.installed()
     world.publish("2", files=package("2") | {"large.bin": b"x" * 200_000})
     with no_file_larger_than(100_000):

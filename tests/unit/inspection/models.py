@@ -25,13 +25,17 @@ def linear(
     opsets: Sequence[tuple[str, int]] = (("", 17),),
     functions: Sequence[onnx.FunctionProto] = (),
 ) -> onnx.ModelProto:
-    """x @ w, or the given nodes, which read ``x`` and ``w`` and make ``y``."""
+    """x @ w, or the given nodes, which read ``x`` and perhaps ``w`` and make ``y``; the given tensors are put out."""
+    nodes = nodes or [helper.make_node("MatMul", ["x", "w"], ["y"])]
     graph = helper.make_graph(
-        nodes or [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [*nodes, *(helper.make_node("Identity", [one.name], [f"{one.name}_out"]) for one in tensors)],
         "linear",
         [table("x")],
-        [table("y")],
-        [weights(), *tensors],
+        [
+            table("y"),
+            *(helper.make_tensor_value_info(f"{one.name}_out", one.data_type, list(one.dims)) for one in tensors),
+        ],
+        [*([weights()] if any("w" in node.input for node in nodes) else []), *tensors],
     )
     imports = [helper.make_opsetid(*opset) for opset in opsets]
     return helper.make_model(graph, opset_imports=imports, ir_version=8, functions=functions)

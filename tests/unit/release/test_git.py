@@ -123,7 +123,10 @@ def test_a_conflict_changes_nothing(git: LocalGit, key: Path) -> None:
     assert (caught.value.code, main(git)) == ("merge-conflict", second)
 
 
-def test_nothing_that_the_repository_asks_for_is_run(git: LocalGit, key: Path, tmp_path: Path) -> None:
+def test_nothing_that_the_repository_asks_for_is_run(
+    git: LocalGit, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the refusal of its settings (tests/attacks/test_git.py) missed one."""
     mark = tmp_path / "ran"
     script = tmp_path / "evil"
     script.write_text(f"#!/bin/sh\ntouch {mark}\nexit 0\n", encoding="ascii")
@@ -134,6 +137,9 @@ def test_nothing_that_the_repository_asks_for_is_run(git: LocalGit, key: Path, t
         (hooks / hook).symlink_to(script)
     for setting in ("core.fsmonitor", "gpg.ssh.program", "gpg.program", "diff.external", "core.pager", "core.editor"):
         run(git, "config", setting, str(script))
+    with pytest.raises(UsageError):
+        main(git)
+    monkeypatch.setattr("chopmark.adapters.git.local.refuse_settings", lambda *_: None)
     head = git.commit("main", {"x": b"1"}, parent=main(git), message="2", by=by(key), at=NOW)
     assert len(git.log(None, head, allowed_signers=allowed_signers(people().policy))) == 2
     assert not mark.exists()

@@ -48,7 +48,7 @@ def test_the_service_as_a_process(founded, tmp_path):
         assert http.request("GET", f"{url}/channel/metadata/timestamp.json").data == b"{}"
         checkpoint = http.request("GET", f"{url}/ledger/checkpoint")
         assert Checkpoint.decode(decode_note(checkpoint.data).text).size == 3
-        assert http.request("GET", f"{url}/ledger/tile/entries/000.p/3").data == b"\0\3one\0\3two\0\5three"
+        assert len(http.request("GET", f"{url}/ledger/tile/0/000.p/3").data) == 3 * 32
         assert http.request("GET", f"{url}/v1/devices").json() == {"devices": []}
         for path in ("/channel/../keys/log/ed25519.pem", "/channel/%2e%2e/fleet.db", "/channel/..%2ffleet.db"):
             assert http.request("GET", url + path).status == 404

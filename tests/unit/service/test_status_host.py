@@ -152,6 +152,14 @@ def test_a_clock_that_goes_back_never_makes_an_older_status(h):
     assert h.published()[1].issued == NOW
 
 
+def test_a_clock_that_was_years_ahead_does_not_date_every_later_status(h):
+    h.clock.forward(hours=24 * 400)
+    h.host.current()
+    h.clock.forward(hours=-24 * 400)
+    _, status = h.published()
+    assert (status.version, status.issued) == (2, NOW)
+
+
 def test_one_person_and_half_signatures_do_not_revoke(h):
     statement = revocation(workspace="acme", model="digits", kind="release", digest=BAD, reason="backdoor", since=NOW)
     for owners in ([h.keys.security_a], [h.keys.security_a, h.keys.security_b[:1]], [h.keys.status_host]):

@@ -3,46 +3,35 @@
 
 Commits are made with plumbing in an index of their own, so that a person's files and index are untouched unless the
 branch is the one checked out; then it must be clean. The environment is built from nothing: no system or user
-configuration, no hooks, no prompts, no pager, no replaced objects; programs that the repository's own configuration could
-name are pinned.
+configuration, no hooks, no prompts, no pager, no replaced objects. A repository whose own configuration could run programs
+or change what is read is refused (:mod:`chopmark.adapters.git.settings`), and what is read, or made into a commit from what
+is there, is hashed again (:mod:`chopmark.adapters.git.objects`).
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from chopmark.adapters.git.objects import Objects
+from chopmark.adapters.git.settings import SETTINGS, content_of, environment, refuse_settings
 from chopmark.artifacts import check_file_name
 from chopmark.clock import SystemClock, format_time
-from chopmark.errors import DecodeError, MovedError, UndecidedError, UsageError
+from chopmark.errors import ChopmarkError, MovedError, UndecidedError, UsageError, VerificationError
 from chopmark.release import MAIN, Commit, Committer, GitHost
 
 TIMEOUT_S: Final = 120
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BRANCH: Final = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9][A-Za-z0-9._/+-]{0,198}")
-_SETTINGS: Final = {
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.attributesFile": "/dev/null",
-    "core.quotePath": "false",
-    "color.ui": "false",
-    "log.showSignature": "false",
-    "log.mailmap": "false",
-    "i18n.logOutputEncoding": "UTF-8",
-    "gpg.format": "ssh",
-    "gpg.ssh.program": "ssh-keygen",
-    "gpg.program": "false",  # a good OpenPGP or X.509 signature is nobody's here
-    "gpg.x509.program": "false",
-    "merge.renames": "false",
-    "protocol.allow": "never",
-}
+_MAX_MERGED_BYTES: Final = 64 * 1024 * 1024
 _FIELDS: Final = "%H%n%P%n%G?%n%GS%n%GF%n%s"
 
 
@@ -51,6 +40,7 @@ class LocalGit(GitHost):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self._checked: tuple[bytes, ...] | None = None
 
     @classmethod
     def create(
@@ -72,7 +62,7 @@ class LocalGit(GitHost):
             raise UsageError(f"{folder}: is a Git repository already")
         folder.mkdir(parents=True, exist_ok=True)
         host = cls(folder)
-        host._run(["init", "--quiet", "--template=", f"--initial-branch={MAIN}"])
+        host._git(["init", "--quiet", "--template=", f"--initial-branch={MAIN}"])
         by = Committer(name=author, email=f"{author}@localhost", key=key)
         host.commit(MAIN, files, parent=None, message=message, by=by, at=at or SystemClock().now())
         return host
@@ -84,38 +74,27 @@ class LocalGit(GitHost):
 
     def read(self, commit: str, path: str, *, max_bytes: int) -> bytes | None:
         check_file_name(path)
-        return self._read(commit, path, max_bytes=max_bytes).get(path)
+        with self._objects() as objects:
+            entry = objects.find(_commit(commit), path)
+            # Not a folder, a symbolic link, a submodule.
+            return objects.file(path, entry, max_bytes=max_bytes) if entry is not None and entry.is_file else None
 
     def read_folder(self, commit: str, folder: str, *, max_bytes: int) -> dict[str, bytes]:
         check_file_name(folder)
-        return self._read(commit, f"{folder}/", max_bytes=max_bytes)
-
-    def _read(self, commit: str, path: str, *, max_bytes: int) -> dict[str, bytes]:
-        listed = _text(self._run(["ls-tree", "-z", "-l", "--full-tree", _commit(commit), "--", path]).stdout)
-        blobs = {}
-        for entry, _, name in (line.partition("\t") for line in listed.split("\0") if line):
-            mode, _, blob, size = entry.split()
-            if not mode.startswith("100"):  # a folder, a symbolic link, a submodule
-                continue
-            if not size.isdigit():
-                raise UndecidedError(f"{name}: its content is not in the repository", code="git-failed")
-            if int(size) > max_bytes:
-                raise DecodeError(f"{name}: {int(size):,} bytes, more than the {max_bytes:,} allowed")
-            blobs[name] = blob
-        if not blobs:
-            return {}
-        out = self._run(["cat-file", "--batch=%(objectsize)"], data="".join(f"{b}\n" for b in blobs.values()).encode())
-        found, at = {}, 0
-        for name in blobs:
-            length = out.stdout[at : at + 80].partition(b"\n")[0]
-            start = at + len(length) + 1
-            at = start + int(length) + 1
-            found[name] = out.stdout[start : at - 1]
-        return dict(sorted(found.items()))
+        with self._objects() as objects:
+            found = objects.find(_commit(commit), folder)
+            if found is None or not found.is_tree:
+                return {}
+            return {
+                f"{folder}/{name}": objects.file(f"{folder}/{name}", entry, max_bytes=max_bytes)
+                for name, entry in sorted(objects.entries(found.id).items())
+                if entry.is_file
+            }
 
     def changed(self, before: str, after: str) -> tuple[str, ...]:
-        args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", _commit(before), _commit(after)]
-        return tuple(sorted(filter(None, _text(self._run(args).stdout).split("\0"))))
+        with self._objects() as objects:
+            trees = [objects.commit(_commit(commit))[0] for commit in (before, after)]
+            return tuple(sorted(objects.differ(*trees)))
 
     def merge_base(self, one: str, other: str) -> str | None:
         found = self._run(["merge-base", _commit(one), _commit(other)], accept=(0, 1))
@@ -144,7 +123,14 @@ class LocalGit(GitHost):
                 ["log", "-z", "--topo-order", "--reverse", f"--format={_FIELDS}", *span, "--"],
                 settings={"gpg.ssh.allowedSignersFile": str(signers)},
             ).stdout
-        return tuple(_logged(record) for record in _text(out).split("\0") if record)
+        commits = tuple(_logged(record) for record in _text(out).split("\0") if record)
+        with self._objects() as objects:
+            for commit in commits:
+                if objects.commit(commit.id)[1] != commit.parents:
+                    raise VerificationError(
+                        f"{commit.id}: git tells of other parents than it has", code="git-object-altered"
+                    )
+        return commits
 
     def commit(
         self,
@@ -164,6 +150,7 @@ class LocalGit(GitHost):
             self._run(["read-tree", _commit(parent) if parent else "--empty"], env=index)
             self._run(["update-index", "-z", "--index-info"], env=index, data=self._index_lines(files))
             tree = _text(self._run(["write-tree"], env=index).stdout).strip()
+        self._check_written(parent, tree, files)
         made = self._sign(tree, (parent,) if parent else (), message=message, by=by, at=at)
         self._advance(branch, before, made, parent=parent)
         return made
@@ -175,9 +162,33 @@ class LocalGit(GitHost):
         if merged.returncode:
             raise UsageError(f"{commit[:10]} and {into} conflict", code="merge-conflict", hint="propose it again")
         tree = _text(merged.stdout).split()[0]
+        self._check_merged(expect, commit, tree)
         made = self._sign(tree, (expect, commit), message=message, by=by, at=at)
         self._advance(into, expect, made, parent=expect)
         return made
+
+    def _check_written(self, parent: str | None, tree: str, files: Mapping[str, bytes | None]) -> None:
+        """Check that *tree* is that of *parent* with *files*: git made it from what it read, unchecked."""
+        with self._objects() as objects:
+            before = objects.commit(parent)[0] if parent else None
+            others = set(objects.differ(before, tree)) - set(files)
+        # A file in the place of a folder takes away what was in it.
+        others = {name for name in others if not any(name.startswith(f"{path}/") for path in files)}
+        if others:
+            raise VerificationError(f"{min(others)}: is changed by no one who said so", code="git-object-altered")
+
+    def _check_merged(self, one: str, other: str, tree: str) -> None:
+        """Hash whatever git read to make *tree* of two commits: what a lie there would bring in, somebody would sign."""
+        base = self.merge_base(one, other)
+        sides = [commit for commit in (base, one, other) if commit is not None]
+        with self._objects() as objects:
+            start = objects.commit(base)[0] if base else None
+            paths = {*objects.differ(start, objects.commit(other)[0]), *objects.differ(objects.commit(one)[0], tree)}
+            for path in sorted(paths):
+                for commit in sides:
+                    entry = objects.find(commit, path)
+                    if entry is not None and entry.is_file:
+                        objects.file(path, entry, max_bytes=_MAX_MERGED_BYTES)
 
     def _index_lines(self, files: Mapping[str, bytes | None]) -> bytes:
         lines = []
@@ -244,7 +255,68 @@ class LocalGit(GitHost):
                 hint="commit them, or put them aside: `git stash`",
             )
 
+    @contextmanager
+    def _objects(self) -> Iterator[Objects]:
+        """Give a reader of objects."""
+        self._check_settings()
+        with _started(["cat-file"]):
+            process = subprocess.Popen(
+                self._command(["cat-file", "--batch-command"]),
+                env=environment(self.folder),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        timer = threading.Timer(TIMEOUT_S, process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            with process:
+                if process.stdin is None or process.stdout is None:
+                    raise OSError("no pipe to git")
+                yield Objects(process.stdin, process.stdout)
+        finally:
+            timer.cancel()
+
+    def _check_settings(self) -> None:
+        """Refuse a repository whose own settings are not all harmless; look again when they may have changed."""
+        seen = self._settings_seen()
+        if seen is not None and seen == self._checked:
+            return
+        listed = self._git(["config", "--local", "--no-includes", "--name-only", "-z", "--list"]).stdout
+        place = self._git(["rev-parse", "--git-path", "info/attributes"]).stdout
+        attributes = content_of(self.folder / _text(place).rstrip("\n"))
+        refuse_settings(self.folder, filter(None, _text(listed).split("\0")), attributes)
+        self._checked = seen
+
+    def _settings_seen(self) -> tuple[bytes, ...] | None:
+        """Return the content of all that settings are read from; None where that is not known without git."""
+        inside = self.folder / ".git"
+        if not inside.is_dir() or (inside / "commondir").exists():
+            return None
+        try:
+            return tuple(content_of(inside / name) for name in ("config", "info/attributes"))
+        except ChopmarkError:
+            return None
+
     def _run(
+        self,
+        args: Sequence[str],
+        *,
+        data: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        accept: Sequence[int] = (0,),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``git`` on a repository whose settings are harmless; see :meth:`_git`.
+
+        Raises:
+            UsageError: the folder is no repository, or has settings that are not.
+        """
+        self._check_settings()
+        return self._git(args, data=data, env=env, settings=settings, accept=accept)
+
+    def _git(
         self,
         args: Sequence[str],
         *,
@@ -259,45 +331,34 @@ class LocalGit(GitHost):
             UsageError: the folder is no repository.
             UndecidedError: there is no git, it took too long, or it ended with a code that is not in *accept*.
         """
-        options = [word for item in {**_SETTINGS, **(settings or {})}.items() for word in ("-c", "=".join(item))]
-        command = ["git", "--no-pager", "-C", str(self.folder), *options, *args]
-        try:
+        with _started(args):
             done = subprocess.run(
-                command,
+                self._command(args, settings),
                 check=False,
                 input=data,
-                env={**self._environment(), **(env or {})},
+                env={**environment(self.folder), **(env or {})},
                 capture_output=True,
                 timeout=TIMEOUT_S,
             )
-        except FileNotFoundError as error:
-            raise UndecidedError(
-                "there is no git here", code="git-missing", hint="install git 2.38 or newer"
-            ) from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UndecidedError(f"git {args[0]} did not finish ({type(error).__name__})", code="git-failed") from error
-        if b"not a git repository" in done.stderr:
+        if b"not a git repository" in done.stderr or b"only be used inside a git repository" in done.stderr:
             raise UsageError(f"{self.folder}: is not a Git repository", hint="make a workspace: `chopmark init`")
         if done.returncode not in accept:
             raise UndecidedError(f"git {args[0]}: {_last_line(done.stderr)}", code="git-failed")
         return done
 
-    def _environment(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LC_ALL": "C",
-            "TZ": "UTC",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_GRAFT_FILE": os.devnull,
-            "GIT_LITERAL_PATHSPECS": "1",
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_CEILING_DIRECTORIES": str(self.folder.parent),
-            "SSH_ASKPASS_REQUIRE": "never",
-        }
+    def _command(self, args: Sequence[str], settings: Mapping[str, str] | None = None) -> list[str]:
+        options = [word for item in {**SETTINGS, **(settings or {})}.items() for word in ("-c", "=".join(item))]
+        return ["git", "--no-pager", "-C", str(self.folder), *options, *args]
+
+
+@contextmanager
+def _started(args: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UndecidedError("there is no git here", code="git-missing", hint="install git 2.38 or newer") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UndecidedError(f"git {args[0]} did not finish ({type(error).__name__})", code="git-failed") from error
 
 
 def _logged(record: str) -> Commit:

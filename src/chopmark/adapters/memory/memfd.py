@@ -49,15 +49,17 @@ class MemfdMemory(SealedMemory):
         label = name.rpartition("/")[2].encode()[:_NAME_BYTES].decode(errors="ignore")
         fd = os.memfd_create(label, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            length = _fill(fd, source, max_bytes + 1)
+            _fill(fd, source, max_bytes + 1)
             _seal(fd)
+            # Not what was copied: until it was sealed, other processes of this user could write and lengthen it.
+            length = os.fstat(fd).st_size
             return SealedFile(fd, length), _sha256(fd, length)
         except BaseException:
             os.close(fd)
             raise
 
 
-def _fill(fd: int, source: int, max_bytes: int) -> int:
+def _fill(fd: int, source: int, max_bytes: int) -> None:
     at = 0
     while at < max_bytes:
         # Within the kernel: the bytes never pass through this process before they are sealed.
@@ -65,7 +67,6 @@ def _fill(fd: int, source: int, max_bytes: int) -> int:
         if sent == 0:
             break
         at += sent
-    return at
 
 
 def _seal(fd: int) -> None:

@@ -2,23 +2,27 @@
 """Committed code, by the ``git`` program.
 
 Files are written from Git's objects, byte for byte: no hook, filter, attribute or replacement of the repository's
-configuration has a say in what a build runs.
+configuration has a say in what a build runs, and nothing is fetched. Everything from the commit to each file is hashed
+again: Git believes the names of the objects that it reads.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
 from chopmark.artifacts import check_file_name
 from chopmark.builds import SourceTree
-from chopmark.errors import UndecidedError, UsageError
+from chopmark.errors import UndecidedError, UsageError, VerificationError
 
 _GIT = ("git", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _SECONDS = 300
+_FILTER = re.compile(r"filter\..+\.(clean|smudge|process|required)", re.DOTALL)
 _FILE, _PROGRAM, _LINK = "100644", "100755", "120000"
 
 
@@ -45,17 +49,28 @@ class GitSource(SourceTree):
 
     def _changes(self) -> tuple[str, ...]:
         self._top()
+        # Not inside the work trees of modules, which have settings of their own; an export refuses modules.
         status = self._git(
-            "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none", "--no-renames"
+            *("status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"),
+            settings=self._no_filters(),
         )
         return tuple(os.fsdecode(entry[3:]) for entry in status.split(b"\0") if entry)
 
+    def _no_filters(self) -> dict[str, str]:
+        """Return the settings that turn off the filters of the repository's configuration; a person's own stay."""
+        words = self._git("config", "--show-scope", "--name-only", "-z", "--list").decode("utf-8", "replace")
+        scopes, keys = words.split("\0")[::2], words.split("\0")[1::2]
+        theirs = [key for scope, key in zip(scopes, keys, strict=False) if scope in {"local", "worktree"}]
+        return {key: "false" if key.endswith(".required") else "" for key in theirs if _FILTER.fullmatch(key)}
+
     def _export(self, commit: str, folder: Path) -> None:
         entries = list(self._entries(commit))
+        _check_tree(commit, self._git("cat-file", "commit", commit), entries)
         blobs = _batch(self._git("cat-file", "--batch", stdin="".join(f"{oid}\n" for _, oid, _ in entries).encode()))
         for (mode, oid, name), (found, data) in zip(entries, blobs, strict=True):
             if found != oid:
                 raise UndecidedError(f"{name}: git has no object {oid}", hint="fetch the whole commit")
+            _check("blob", data, oid)
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if mode == _LINK:
@@ -87,10 +102,17 @@ class GitSource(SourceTree):
     def _top(self) -> Path:
         return Path(os.fsdecode(self._git("rev-parse", "--show-toplevel")).rstrip("\n"))
 
-    def _git(self, *arguments: str, stdin: bytes = b"", may_fail: bool = False) -> bytes:
+    def _git(
+        self, *arguments: str, stdin: bytes = b"", may_fail: bool = False, settings: Mapping[str, str] | None = None
+    ) -> bytes:
         # GIT_* variables could point to another repository, index or set of objects.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        environment |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+        # Not with -c, which takes a "=" in a name for its end.
+        for number, (key, value) in enumerate((settings or {}).items()):
+            environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        environment["GIT_CONFIG_COUNT"] = str(len(settings or {}))
         try:
             done = subprocess.run(
                 [*_GIT, *arguments],
@@ -122,6 +144,59 @@ def _batch(answer: bytes) -> Iterator[tuple[str, bytes]]:
         size = int(rest[1])
         yield oid, answer[at : at + size]
         at += size + 1
+
+
+def _check_tree(commit: str, content: bytes, entries: Sequence[tuple[str, str, str]]) -> None:
+    """Check that a commit of this name and *content* holds exactly *entries*.
+
+    Raises:
+        VerificationError: ``git-object-altered``.
+    """
+    _check("commit", content, commit)
+    folders: dict[str, dict[str, tuple[str, str]]] = {"": {}}
+    for mode, oid, name in entries:
+        *above, last = name.split("/")
+        for depth in range(len(above) + 1):
+            folders.setdefault("/".join(above[:depth]), {})
+        folders["/".join(above)][last] = (mode, oid)
+    for folder in sorted(folders, key=lambda path: (-path.count("/"), path == "")):
+        tree = _object_id("tree", _tree(folders[folder]), like=commit)
+        if folder:
+            parent, _, name = folder.rpartition("/")
+            folders[parent][name] = ("40000", tree)
+    named = content.partition(b"\n")[0].removeprefix(b"tree ").decode("ascii", "replace")
+    if tree != named:
+        raise _altered(named)
+
+
+def _tree(entries: Mapping[str, tuple[str, str]]) -> bytes:
+    """Return a tree as Git writes it: sorted by bytes, a folder as if its name ended in "/"."""
+    ordered = sorted(
+        (os.fsencode(name) + b"/" * (mode == "40000"), name, mode, oid) for name, (mode, oid) in entries.items()
+    )
+    return b"".join(
+        b"%s %s\0" % (mode.encode(), os.fsencode(name)) + bytes.fromhex(oid) for _, name, mode, oid in ordered
+    )
+
+
+def _check(kind: str, data: bytes, oid: str) -> None:
+    if _object_id(kind, data, like=oid) != oid:
+        raise _altered(oid)
+
+
+def _object_id(kind: str, data: bytes, *, like: str) -> str:
+    """Return the name of an object, by the hash of which *like* is one."""
+    name = "sha256" if len(like) == 64 else "sha1"
+    return hashlib.new(name, b"%s %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
+
+
+def _altered(oid: str) -> VerificationError:
+    return VerificationError(
+        f"the repository holds other content under the name {oid}",
+        code="git-object-altered",
+        hint="restore the object from another clone; look for who changed it",
+        evidence={"object": oid},
+    )
 
 
 def _inner(name: str, target: bytes) -> str:

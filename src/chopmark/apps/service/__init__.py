@@ -7,5 +7,5 @@
     security   GET /status.json, POST /statements
 
 Reading is open to whoever reaches the address, so it listens on this machine alone unless told otherwise; what is
-written is signed, or carries the enrolment token.
+written is signed, or carries the enrolment token. The ledger is served without its entries, unless told otherwise.
 """

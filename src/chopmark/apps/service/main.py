@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from litestar import Litestar
 
 from chopmark.apps.service import wiring
+from chopmark.apps.service.limits import CONNECTIONS_PER_PEER, READ_SECONDS, Limits
 from chopmark.apps.service.serve import Address, serve
 from chopmark.channel.status import STATUS_INTERVAL
 from chopmark.release.workspace import Workspace, open_workspace
@@ -35,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ChopmarkError: it cannot be started, or cannot go on.
     """
     args = _parser().parse_args(argv)
-    serve(_build(open_workspace(args.workspace), args), _address(args))
+    limits = Limits(read_s=args.read_timeout_s, per_peer=0 if args.behind_proxy else args.connections_per_peer)
+    serve(_build(open_workspace(args.workspace), args), _address(args), limits=limits)
 
 
 def _build(workspace: Workspace, args: argparse.Namespace) -> Litestar:
@@ -44,7 +47,7 @@ def _build(workspace: Workspace, args: argparse.Namespace) -> Litestar:
     if args.mode == "security":
         return wiring.security(workspace, create=args.create, interval=timedelta(seconds=args.interval_s))
     paths = wiring.ServicePaths(token=args.token_file, alert=args.alert_file, ledger_folder=args.ledger_folder)
-    return wiring.service(workspace, create=args.create, paths=paths)
+    return wiring.service(workspace, create=args.create, paths=paths, public_entries=args.public_entries)
 
 
 def _address(args: argparse.Namespace) -> Address:
@@ -67,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     service.add_argument("--token-file", type=Path, help="the enrolment token, mode 0600 (default: in the workspace)")
     service.add_argument("--alert-file", type=Path, help="where the newest alert goes (default: alert.ocsf.json)")
     service.add_argument("--ledger-folder", type=Path, help="serve an exported ledger instead of the one here")
+    service.add_argument(
+        "--public-entries",
+        action="store_true",
+        help="let whoever reaches the service read every ledger entry; devices need none",
+    )
     witness = modes.add_parser("witness", help="cosign that the ledger only grows")
     witness.add_argument("--name", required=True, help="the witness's name, and the owner of its keys")
     security = modes.add_parser("security", help="sign the status again and again")
@@ -85,4 +93,31 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port-file", type=Path, help="write the port here once it answers")
     parser.add_argument("--certificate", type=Path, help="PEM; TLS 1.3 is then required of clients")
     parser.add_argument("--key", type=Path, help="PEM of the certificate's key")
-    parser.add_argument("--behind-proxy", action="store_true", help="plain HTTP although others can reach the address")
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="plain HTTP although others can reach the address, and no limit of connections per peer",
+    )
+    parser.add_argument(
+        "--read-timeout-s",
+        type=_positive(float),
+        default=READ_SECONDS,
+        help=f"end a client whose head, or body, takes longer, seconds (default: {READ_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--connections-per-peer",
+        type=_positive(int),
+        default=CONNECTIONS_PER_PEER,
+        help=f"at a time, from one IPv4 address or IPv6 /64 (default: {CONNECTIONS_PER_PEER})",
+    )
+
+
+def _positive(kind: type[float | int]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise ValueError(text)
+        return value
+
+    parse.__name__ = "positive number"
+    return parse

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run an application until it is told to stop: uvicorn, TLS 1.3 or nothing, no access log.
+"""Run an application until it is told to stop: uvicorn, TLS 1.3 or nothing, no access log, slow clients ended.
 
 Says ``listening on <url>`` on stderr once it answers, and writes its port to a file for scripts that asked for port 0.
 SIGTERM and SIGINT end it after the requests that it has begun.
@@ -18,16 +18,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from litestar import Litestar
 
+from chopmark.apps.service.limits import Limits, limited_protocol, refuse_two_lengths
 from chopmark.artifacts import write_file
 from chopmark.errors import UndecidedError, UsageError
 
 MAX_REQUESTS_AT_ONCE: Final = 256
 STOP_SECONDS: Final = 5
+_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class Address:
     behind_proxy: bool = False
 
 
-def serve(app: Litestar, address: Address) -> None:
+def serve(app: Litestar, address: Address, *, limits: Limits = _LIMITS) -> None:
     """Serve *app* until SIGTERM.
 
     Raises:
@@ -67,13 +69,26 @@ def serve(app: Litestar, address: Address) -> None:
         port = listener.getsockname()[1]
         host = f"[{address.host}]" if ":" in address.host else address.host
         url = f"{'https' if tls else 'http'}://{host}:{port}"
-        server = _Server(_config(app, address), on_ready=lambda: _announce(url, port, address.port_file))
-        with _stop_quietly():
-            asyncio.run(server.serve(sockets=[listener]))
+        server = _Server(_config(app, address, limits), on_ready=lambda: _announce(url, port, address.port_file))
+        with _stop_quietly(), asyncio.Runner(loop_factory=lambda: _Loop(limits.read_s)) as runner:
+            runner.run(server.serve(sockets=[listener]))
     finally:
         listener.close()
         if address.port_file is not None:
             address.port_file.unlink(missing_ok=True)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Ends a TLS handshake that takes longer than *handshake_s* seconds; uvicorn leaves it a minute."""
+
+    def __init__(self, handshake_s: float) -> None:
+        super().__init__()
+        self._handshake_s = handshake_s
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._handshake_s
+        return await super().create_server(*args, **options)
 
 
 class _Server(uvicorn.Server):
@@ -89,15 +104,15 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-def _config(app: Litestar, address: Address) -> uvicorn.Config:
+def _config(app: Litestar, address: Address, limits: Limits) -> uvicorn.Config:
     config = uvicorn.Config(
-        app,
+        refuse_two_lengths(app),
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         ws="none",
-        http="h11",
+        http=limited_protocol(limits),
         lifespan="on",
         limit_concurrency=MAX_REQUESTS_AT_ONCE,
         timeout_graceful_shutdown=STOP_SECONDS,

@@ -78,6 +78,11 @@ def bytes_reader(find: Callable[[str], bytes | None]) -> Reader:
     return read
 
 
+def only(paths: re.Pattern[str], reader: Reader) -> Reader:
+    """Return *reader* of the *paths* that match whole; there are no others."""
+    return lambda path: reader(path) if paths.fullmatch(path) else None
+
+
 def mount(prefix: str, reader: Reader) -> ASGIRouteHandler:
     """Return the route that serves *reader* under *prefix*."""
 

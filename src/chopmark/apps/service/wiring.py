@@ -8,6 +8,7 @@ never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the secu
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.adapters.sql import witness as sql_witness
 from chopmark.apps.service.fleet_routes import fleet_routes
 from chopmark.apps.service.security_routes import security_routes
-from chopmark.apps.service.static import bytes_reader, folder_reader, mount
+from chopmark.apps.service.static import bytes_reader, folder_reader, mount, only
 from chopmark.apps.service.web import application
 from chopmark.apps.service.witness_routes import witness_routes
 from chopmark.artifacts import read_file, write_file
@@ -42,6 +43,8 @@ from chopmark.release.workspace import Workspace
 
 STATUS_OWNER: Final = "status-host"
 VERIFIER_OWNER: Final = "verifier"
+_NO_ENTRIES: Final = re.compile(r"checkpoint|witnessed-checkpoint|tile/[0-7]/[0-9x/]+(\.p/[0-9]+)?")
+"""Of a ledger, all but its entries."""
 _MAX_TOKEN_BYTES: Final = 1024
 _MAX_TIMESTAMP_BYTES: Final = 16_384
 
@@ -55,8 +58,13 @@ class ServicePaths:
     ledger_folder: Path | None = None
 
 
-def service(workspace: Workspace, *, create: bool, paths: ServicePaths) -> Litestar:
-    """Return fleet, channel and ledger for the devices of *workspace*."""
+def service(workspace: Workspace, *, create: bool, paths: ServicePaths, public_entries: bool = False) -> Litestar:
+    """Return fleet, channel and ledger for the devices of *workspace*.
+
+    Args:
+        public_entries: serve the ledger's entries too. They name what an organisation builds, tests and ships; a device
+            verifies with checkpoints and tiles.
+    """
     _, trust = workspace.trusted()
     path = workspace.fleet_db
     store = sql_fleet.create(path) if create and not path.exists() else sql_fleet.load(path)
@@ -76,10 +84,13 @@ def service(workspace: Workspace, *, create: bool, paths: ServicePaths) -> Lites
         product_version=_version(),
     )
     routes = [*fleet_routes(fleet), mount("/channel", folder_reader(workspace.published))]
+    reader = None
     if paths.ledger_folder is not None:
-        routes.append(mount("/ledger", folder_reader(paths.ledger_folder)))
+        reader = folder_reader(paths.ledger_folder)
     elif ledger is not None:
-        routes.append(mount("/ledger", bytes_reader(ledger.find)))
+        reader = bytes_reader(ledger.find)
+    if reader is not None:
+        routes.append(mount("/ledger", reader if public_entries else only(_NO_ENTRIES, reader)))
     return application(routes, close=close)
 
 
