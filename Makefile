@@ -45,7 +45,7 @@ fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff check --fix src tests typing_tests bench docs
 
 lock: ## resolve the locks anew (needs uv)
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra demo pyproject.toml --group dev -o requirements/dev.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra demo --extra scale pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra onnx pyproject.toml -o requirements/device.lock
 
 clean: ## remove what was made

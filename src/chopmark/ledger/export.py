@@ -13,12 +13,10 @@ from pathlib import Path
 from chopmark.artifacts import read_file, write_file
 from chopmark.errors import UndecidedError, VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
-from chopmark.ledger.files import CHECKPOINT, WITNESSED_CHECKPOINT, files
+from chopmark.ledger.files import files
 from chopmark.ledger.note import decode_note
 from chopmark.ledger.ports import LogStore
-from chopmark.ledger.tiles import MAX_ENTRY_BYTES, TILE_WIDTH
-
-_MAX_FILE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
+from chopmark.ledger.static import CHECKPOINT, MAX_BUNDLE_BYTES, WITNESSED_CHECKPOINT
 
 
 def export(store: LogStore, folder: Path, *, signed: bytes, witnessed: bytes | None) -> Checkpoint:
@@ -51,7 +49,7 @@ def export(store: LogStore, folder: Path, *, signed: bytes, witnessed: bytes | N
 def _write_once(path: Path, data: bytes) -> None:
     if not path.exists():
         write_file(path, data)
-    elif read_file(path, max_bytes=_MAX_FILE_BYTES) != data:
+    elif read_file(path, max_bytes=MAX_BUNDLE_BYTES) != data:
         raise VerificationError(f"{path}: holds other bytes than this log's", code="export-conflict")
 
 

@@ -19,6 +19,7 @@ from chopmark.ledger.fsck import root_at
 from chopmark.ledger.merkle import HASH_BYTES
 from chopmark.ledger.note import decode_note
 from chopmark.ledger.ports import Head, HeadStore, LogStore
+from chopmark.ledger.static import CHECKPOINT, WITNESSED_CHECKPOINT
 from chopmark.ledger.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -29,8 +30,6 @@ from chopmark.ledger.tiles import (
     tile_shape,
 )
 
-CHECKPOINT: Final = "checkpoint"
-WITNESSED_CHECKPOINT: Final = "witnessed-checkpoint"
 _PATH: Final = re.compile(r"tile/(entries|[0-7])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the log and the witness need from outside: three stores and a way to reach a witness.
+"""What the log and the witness need from outside: stores, files, and a way to reach a witness.
 
 ``LogStore`` and ``HeadStore`` are two on purpose. The first is large and may be restored from a backup; the second is
 tiny, remembers the newest head that was ever promised, and must never go back. Keep them on different disks where you
@@ -9,21 +9,28 @@ can, and never restore ``HeadStore``'s file together with the other.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from chopmark.errors import UndecidedError, foreign
+from chopmark.errors import DecodeError, UndecidedError, foreign
 from chopmark.ledger.tiles import Integration
+
+_FILES_HINT = "check its address, the network, and who may use it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogState:
-    """How far a log is."""
+    """How far a log is.
+
+    Attributes:
+        once: each entry stands in the log once: its leaves are indexed.
+    """
 
     origin: str
     size: int
     root: bytes
+    once: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +168,88 @@ class WitnessStore(ABC):
     @abstractmethod
     def by_origin_hash(self, origin_hash: str) -> Observed | None:
         """Return the newest checkpoint of the log whose origin has this SHA-256 (hex)."""
+
+
+class LogFiles(ABC):
+    """A log as static files (C2SP tlog-tiles), read-only: in a folder, behind HTTP, in an object store.
+
+    Whoever keeps them is not trusted: see :class:`chopmark.ledger.static.StaticLog`.
+    """
+
+    def find(self, path: str, *, max_bytes: int) -> bytes | None:
+        """Return the file *path* below the log's prefix, or None where there is none.
+
+        Args:
+            max_bytes: a longer file is an error.
+
+        Raises:
+            UndecidedError: it cannot be read now.
+            DecodeError: it is longer than *max_bytes*.
+        """
+        with foreign(UndecidedError, f"{path}: cannot be read", code="unreachable", hint=_FILES_HINT):
+            data = self._find(path, max_bytes)
+        if data is not None and len(data) > max_bytes:
+            raise DecodeError(f"{path}: longer than the {max_bytes:,} bytes allowed")
+        return data
+
+    @abstractmethod
+    def _find(self, path: str, max_bytes: int) -> bytes | None: ...
+
+
+class ObjectStore(LogFiles):
+    """A place for a log's files: written once, read by anybody.
+
+    Guarantees: an object is durable and whole, or not there, once a method returns; :meth:`create` of two writers at once
+    succeeds for one of them. Nothing else: a listing may lag, and nobody trusts what is read back.
+    """
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write an object that is not there yet; False when there is one already, whatever it holds.
+
+        Raises:
+            UndecidedError: it could not be written, or it is not known whether it was.
+        """
+        with foreign(UndecidedError, f"{path}: cannot be written", code="not-written", hint=_FILES_HINT):
+            return self._create(path, data)
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write an object, whatever was there; only for what is signed, since the last writer wins.
+
+        Raises:
+            UndecidedError: as :meth:`create`.
+        """
+        with foreign(UndecidedError, f"{path}: cannot be written", code="not-written", hint=_FILES_HINT):
+            self._replace(path, data)
+
+    def remove(self, path: str) -> None:
+        """Remove an object; one that is not there is none the less removed.
+
+        Raises:
+            UndecidedError: it could not be removed.
+        """
+        with foreign(UndecidedError, f"{path}: cannot be removed", code="not-written", hint=_FILES_HINT):
+            self._remove(path)
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Yield the paths that begin with *prefix*, in no order; for collecting garbage, never for deciding.
+
+        Raises:
+            UndecidedError: they cannot be listed now.
+        """
+        with foreign(UndecidedError, f"{prefix}: cannot be listed", code="unreachable", hint=_FILES_HINT):
+            yield from self._names(prefix)
+
+    @abstractmethod
+    def _create(self, path: str, data: bytes) -> bool: ...
+
+    @abstractmethod
+    def _replace(self, path: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _remove(self, path: str) -> None: ...
+
+    @abstractmethod
+    def _names(self, prefix: str) -> Iterator[str]: ...
 
 
 class WitnessClient(ABC):

@@ -103,7 +103,7 @@ class Ledger:
     def append(self, entries: Sequence[bytes]) -> tuple[int, ...]:
         """Log *entries*, each once, and return their indices when they are durable.
 
-        An entry that is in the log already, or twice in *entries*, keeps its one index.
+        Where the log is ``once``, an entry that is in it already, or twice in *entries*, keeps its one index.
 
         Raises:
             UsageError: an entry is longer than 65,535 bytes; nothing was logged.
@@ -113,20 +113,35 @@ class Ledger:
         if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
             raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
         leaves = [leaf_hash(entry) for entry in entries]
-        unique = dict(zip(leaves, entries, strict=True))
         with self._lock:
             with self._store.exclusive():
                 edge = self._refresh_edge()
-                indices = self._store.find(tuple(unique))
-                fresh = [leaf for leaf in unique if leaf not in indices]
-                if fresh:
-                    integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
-                    self._store.write(integration)
-                    indices.update(zip(fresh, range(edge.size, integration.edge.size), strict=True))
-                    edge = integration.edge
+                write = self._write_once if self._store.state().once else self._write_all
+                indices, edge = write(edge, leaves, entries)
             self._edge = edge
             self._move_head()
-        return tuple(indices[leaf] for leaf in leaves)
+        return indices
+
+    def _write_once(
+        self, edge: Edge, leaves: Sequence[bytes], entries: Sequence[bytes]
+    ) -> tuple[tuple[int, ...], Edge]:
+        unique = dict(zip(leaves, entries, strict=True))
+        indices = self._store.find(tuple(unique))
+        fresh = [leaf for leaf in unique if leaf not in indices]
+        if fresh:
+            integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
+            self._store.write(integration)
+            indices.update(zip(fresh, range(edge.size, integration.edge.size), strict=True))
+            edge = integration.edge
+        return tuple(indices[leaf] for leaf in leaves), edge
+
+    def _write_all(self, edge: Edge, leaves: Sequence[bytes], entries: Sequence[bytes]) -> tuple[tuple[int, ...], Edge]:
+        start = edge.size
+        if entries:
+            integration = integrate(edge, entries, leaves)
+            self._store.write(integration)
+            edge = integration.edge
+        return tuple(range(start, edge.size)), edge
 
     def entry(self, index: int) -> bytes:
         """Return one entry.

@@ -13,9 +13,13 @@ from chopmark.keys import Signer
 from chopmark.ledger.sequencer import Ledger
 
 
-def create_ledger(log: Path, head: Path, *, origin: str) -> None:
-    """Make an empty ledger; UsageError where there is one."""
-    sql_ledger.create(log, origin).close()
+def create_ledger(log: Path, head: Path, *, origin: str, once: bool = True) -> None:
+    """Make an empty ledger; UsageError where there is one.
+
+    Args:
+        once: each entry stands in it once.
+    """
+    sql_ledger.create(log, origin, once=once).close()
     sql_head.create(head, origin).close()
 
 

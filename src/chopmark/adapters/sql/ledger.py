@@ -21,7 +21,7 @@ _WIDTH = 256
 _LOOKUP = 256  # leaf hashes in one query
 _SCHEMA = """
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), origin TEXT NOT NULL, size INTEGER NOT NULL,
-    root BLOB NOT NULL) STRICT;
+    root BLOB NOT NULL, once INTEGER NOT NULL) STRICT;
 CREATE TABLE bundle (idx INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE tail (idx INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE tile (level INTEGER NOT NULL, idx INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (level, idx)) STRICT;
@@ -29,14 +29,20 @@ CREATE TABLE leaf (hash BLOB PRIMARY KEY, idx INTEGER NOT NULL) STRICT, WITHOUT 
 """
 
 
-def create(path: Path, origin: str) -> SqliteLog:
+def create(path: Path, origin: str, *, once: bool = True) -> SqliteLog:
     """Make an empty log.
+
+    Args:
+        once: each entry stands in it once; else no index of leaves is kept.
 
     Raises:
         UsageError: a file is there already.
         UndecidedError: it cannot be written.
     """
-    first = ("INSERT INTO state (one, origin, size, root) VALUES (1, ?, 0, ?)", (origin, EMPTY_ROOT))
+    first = (
+        "INSERT INTO state (one, origin, size, root, once) VALUES (1, ?, 0, ?, ?)",
+        (origin, EMPTY_ROOT, int(once)),
+    )
     return SqliteLog(Database.create(path, application_id=_APPLICATION_ID, schema=_SCHEMA, rows=[first]))
 
 
@@ -64,9 +70,9 @@ class SqliteLog(LogStore):
         return self._db.transaction()
 
     def state(self) -> LogState:
-        row = self._db.one("SELECT origin, size, root FROM state")
-        origin, size, root = row or (None, None, None)
-        return LogState(origin=as_str(origin), size=as_int(size), root=as_bytes(root))
+        row = self._db.one("SELECT origin, size, root, once FROM state")
+        origin, size, root, once = row or (None, None, None, None)
+        return LogState(origin=as_str(origin), size=as_int(size), root=as_bytes(root), once=bool(as_int(once)))
 
     def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
         found: dict[bytes, int] = {}

@@ -6,13 +6,13 @@ Exit codes: 0 verified or done, 1 denied or not verified, 2 the call is wrong, 3
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 from typing import Final
 
 import click
 
+from chopmark.apps.cli.lazy import lazy_group
 from chopmark.apps.cli.render import show_error
 from chopmark.errors import ChopmarkError, InternalError, UndecidedError, UsageError
 
@@ -43,28 +43,10 @@ COMMANDS: Final = {
     "trust": ("keys:trust", "who may say what"),
     "serve": ("services:serve", "the service: channel, ledger and fleet over HTTP"),
 }
-"""Command -> module and object below ``chopmark.apps.cli``, and its line in the overview."""
+"""The table of :func:`chopmark.apps.cli.lazy.lazy_group`."""
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(f"chopmark.apps.cli.{module}"), name)
-        if not isinstance(command, click.Command):
-            raise InternalError(f"{cmd_name} is not a command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=lazy_group("chopmark.apps.cli", COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="chopmark", message="chopmark %(version)s")
 @click.option(
     "--workspace",

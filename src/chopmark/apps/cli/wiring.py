@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.ports import WitnessClient
+    from chopmark.ledger.place import LogPlace
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
@@ -68,11 +70,23 @@ class Site:
     @cached_property
     def ledger(self) -> Ledger:
         """The workspace's ledger, opened for appending."""
-        from chopmark.adapters.sql.embedded import open_ledger
+        return LogSite(self.log_place, clock=self.clock).ledger
 
-        origin = self.trust.logs[0].origin
-        paths = self.workspace.ledger_db, self.workspace.head_db
-        return open_ledger(*paths, origin=origin, signers=self.signers("log"), clock=self.clock)
+    @property
+    def log_place(self) -> LogPlace:
+        """Where the ledger is, as trust.json and the workspace say."""
+        from chopmark.ledger import WitnessPolicy
+        from chopmark.ledger.place import LogPlace, SqliteSettings
+
+        log = self.trust.logs[0]
+        return LogPlace(
+            folder=self.workspace.state,
+            origin=log.origin,
+            require=log.require,
+            store=SqliteSettings(log=self.workspace.ledger_db.name, head=self.workspace.head_db.name),
+            policy=WitnessPolicy.parse(self.trust.witness_policy),
+            keys=self.workspace.owner_keys("log"),
+        )
 
     @cached_property
     def evidence(self) -> StatementLedger:
@@ -197,6 +211,109 @@ class Site:
         )
 
 
+class LogSite:
+    """A log and its parts: one of its own (``ledger.toml``), or a workspace's."""
+
+    def __init__(self, place: LogPlace, *, clock: Clock | None = None) -> None:
+        self.place = place
+        self.clock: Clock = clock or SystemClock()
+
+    @classmethod
+    def at(cls, start: Path) -> LogSite:
+        """Open the nearest log upwards from *start*.
+
+        Raises:
+            UsageError: there is none.
+        """
+        from chopmark.ledger.place import LOG_CONFIG, find_place, read_log_place
+
+        own, workspace = find_place(start, LOG_CONFIG), find_place(start, CONFIG)
+        if own is not None and (workspace is None or len(own.parts) >= len(workspace.parts)):
+            return cls(read_log_place(own))
+        if workspace is not None:
+            return cls(Site.at(workspace).log_place)
+        raise UsageError(
+            f"{start.resolve()}: is in no log and no workspace",
+            code="no-ledger",
+            hint="cd into one, or make one: chopmark ledger create DIR --origin log.example/models",
+        )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The log, opened for appending with its keys."""
+        from chopmark.ledger.sequencer import Ledger
+
+        store, heads = self.stores
+        signers = kms.load_all(self.place.keys)
+        return Ledger.open(store=store, heads=heads, origin=self.place.origin, signers=signers, clock=self.clock)
+
+    @cached_property
+    def stores(self) -> tuple[LogStore, HeadStore]:
+        """The log's stores, without its keys."""
+        from chopmark.adapters.sql import head, ledger
+        from chopmark.ledger.place import SqliteSettings
+
+        settings = self.place.store
+        if not isinstance(settings, SqliteSettings):
+            raise UsageError("this store is not known here", hint='use kind = "sqlite"')
+        return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
+
+
+def open_log_files(where: str) -> LogFiles:
+    """Return a log's static files: behind an address, or in a folder."""
+    from chopmark.adapters.blobs.logfiles import FolderLog
+    from chopmark.adapters.http.logfiles import HttpLog
+
+    if where.startswith(("http://", "https://")):
+        return HttpLog(where)
+    return FolderLog(Path(where.removeprefix("file://")))
+
+
+def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
+    """Make a log of its own with new keys in SQLite; nothing is left where it cannot be finished.
+
+    Args:
+        once: log each entry once; else what is appended twice stands there twice.
+
+    Raises:
+        UsageError: *folder* exists and is not empty, or *origin* is none.
+    """
+    from chopmark.adapters.sql.embedded import create_ledger
+    from chopmark.ledger import log_key
+    from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config
+
+    folder = folder.resolve()
+    settings = SqliteSettings()
+    with _built(folder) as building:
+        signers = [
+            kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
+            for algorithm in (Algorithm.ED25519, Algorithm.ML_DSA_44)
+        ]
+        require = [log_key(origin, signer.public).encode() for signer in signers]
+        policy = "".join(f"log {vkey}\n" for vkey in require)
+        write_file(building / "policy.txt", f"{policy}# witness NAME VKEY [URL]\nquorum none\n".encode())
+        write_file(building / LOG_CONFIG, write_log_config(origin, require, settings))
+        create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
+    return read_log_place(folder)
+
+
+@contextmanager
+def _built(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that becomes *folder* when it is complete, and is gone where it is not."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: exists and is not empty", hint="name a folder that does not exist yet")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    building.mkdir(mode=0o700)
+    try:
+        yield building
+        building.replace(folder)  # an empty folder is replaced; one that somebody filled meanwhile is not
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+
+
 def load_key(path: Path) -> Signer:
     """Open a private key file."""
     return kms.load(path)
@@ -214,18 +331,8 @@ def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Wor
     check_name(name, what="workspace")
     check_name(channel, what="channel")
     folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: exists and is not empty", hint="name a folder that does not exist yet")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    building.mkdir(mode=0o700)
-    try:
+    with _built(folder) as building:
         _fill(building, name=name, channel=channel, port=port)
-        building.replace(folder)  # an empty folder is replaced; one that somebody filled meanwhile is not
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    sync_folder(folder.parent)
     return open_workspace(folder)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ledger``: what was logged, proven to whoever asks."""
+"""Read a log: its checkpoint, its entries, proofs; and verify what somebody else hands over."""
 
 from __future__ import annotations
 
@@ -7,25 +7,12 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good
-from chopmark.errors import UsageError
+from chopmark.apps.cli.render import Answer, answers, columns, dim, good
 
 MAX_PROOF_BYTES = 262_144
 
 
-@click.group()
-def ledger() -> None:
-    """The transparency log: append-only, signed twice, witnessed.
-
-    \b
-    Example:
-        chopmark ledger fsck
-        chopmark ledger proof 7 --out 7.tlog-proof
-        chopmark ledger verify 7.tlog-proof --entry 7.json
-    """
-
-
-@ledger.command()
+@click.command()
 @click.pass_obj
 @answers
 def checkpoint(start: Path) -> Answer:
@@ -35,16 +22,16 @@ def checkpoint(start: Path) -> Answer:
     Example:
         chopmark ledger checkpoint
     """
-    from chopmark.apps.cli.wiring import Site
+    from chopmark.apps.cli.wiring import LogSite
 
-    log = Site.at(start).ledger
+    log = LogSite.at(start).ledger
     note = (log.witnessed_checkpoint() or log.signed_checkpoint()).decode()
     point = log.checkpoint
     data = {"ok": True, "origin": point.origin, "size": point.size, "root": point.root.hex(), "note": note}
     return data, [note.rstrip("\n")]
 
 
-@ledger.command()
+@click.command()
 @click.option("--type", "kind", help="Only statements of this type, e.g. release.")
 @click.pass_obj
 @answers
@@ -73,7 +60,7 @@ def entries(start: Path, kind: str | None) -> Answer:
     ]
 
 
-@ledger.command()
+@click.command()
 @click.argument("index", type=int)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the proof here; the entry goes beside it as .json.")
 @click.pass_obj
@@ -85,10 +72,10 @@ def proof(start: Path, index: int, out: Path | None) -> Answer:
     Example:
         chopmark ledger proof 7 --out 7.tlog-proof
     """
-    from chopmark.apps.cli.wiring import Site
+    from chopmark.apps.cli.wiring import LogSite
     from chopmark.artifacts import write_file
 
-    log = Site.at(start).ledger
+    log = LogSite.at(start).ledger
     found, entry = log.prove(index), log.entry(index)
     if out is not None:
         write_file(out, found)
@@ -101,7 +88,7 @@ def proof(start: Path, index: int, out: Path | None) -> Answer:
     ]
 
 
-@ledger.command()
+@click.command()
 @click.argument("proof", type=click.Path(path_type=Path))
 @click.option("--entry", type=click.Path(path_type=Path), required=True, help="The entry that is proven.")
 @click.pass_obj
@@ -113,75 +100,20 @@ def verify(start: Path, proof: Path, entry: Path) -> Answer:
     Example:
         chopmark ledger verify 7.tlog-proof --entry 7.json
     """
-    from chopmark.apps.cli.wiring import Site
+    from chopmark.apps.cli.wiring import LogSite
     from chopmark.artifacts import read_file
-    from chopmark.ledger import WitnessPolicy, verify_proof
+    from chopmark.ledger import verify_proof
 
-    trust = Site.at(start).trust
-    if not trust.logs:
-        raise UsageError("trust.json names no ledger")
+    place = LogSite.at(start).place
     found = verify_proof(
         read_file(proof, max_bytes=MAX_PROOF_BYTES),
         read_file(entry, max_bytes=65_535),
-        origin=trust.logs[0].origin,
-        require=trust.logs[0].require,
-        policy=WitnessPolicy.parse(trust.witness_policy),
+        origin=place.origin,
+        require=place.require,
+        policy=place.policy,
     )
     data = {"ok": True, "index": found.index, "size": found.checkpoint.size, "witnesses": list(found.cosigned_by)}
     who = ", ".join(found.cosigned_by) or "nobody"
     return data, [
         good(f"entry {found.index} of {found.checkpoint.size} in {found.checkpoint.origin}; witnessed by {who}")
     ]
-
-
-@ledger.command()
-@click.pass_obj
-@answers
-def fsck(start: Path) -> Answer:
-    """Re-derive every tile and root from the entries, and check every signature of the checkpoint.
-
-    \b
-    Example:
-        chopmark ledger fsck
-    """
-    from chopmark.apps.cli.wiring import Site
-    from chopmark.ledger import WitnessPolicy
-
-    site = Site.at(start)
-    report = site.ledger.fsck(WitnessPolicy.parse(site.trust.witness_policy))
-    data = {"ok": report.ok, "size": report.size, "problems": list(report.problems)}
-    if report.ok:
-        return data, [good(f"ledger intact: {report.size} entries, first to last"), "  witnessed: internal only"]
-    return data, [bad(problem) for problem in report.problems]
-
-
-@ledger.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.pass_obj
-@answers
-def export(start: Path, folder: Path) -> Answer:
-    """Write the ledger into FOLDER as static files that any tlog-tiles client reads.
-
-    \b
-    Example:
-        chopmark ledger export /srv/ledger
-    """
-    from chopmark.apps.cli.wiring import Site
-
-    point = Site.at(start).ledger.export(folder)
-    data = {"ok": True, "folder": str(folder), "size": point.size}
-    return data, [good(f"{point.size} entries of {point.origin} in {folder}")]
-
-
-@ledger.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.pass_context
-def witness(ctx: click.Context) -> None:
-    """Run the workspace's witness: a process of its own, with its own key and folder.
-
-    \b
-    Example:
-        chopmark ledger witness
-    """
-    from chopmark.apps.cli.services import start_service
-
-    start_service("witness", ctx)

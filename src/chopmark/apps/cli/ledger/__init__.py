@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ledger``: what was logged, proven to whoever asks; and a log of one's own, from its creation to its successor."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from chopmark.apps.cli.lazy import lazy_group
+
+COMMANDS: Final = {
+    "create": ("write:create", "make a log of its own: keys, stores, ledger.toml"),
+    "append": ("write:append", "log files, each once"),
+    "checkpoint": ("read:checkpoint", "the newest signed checkpoint, and which witnesses saw it"),
+    "entries": ("read:entries", "what was logged, in order"),
+    "proof": ("read:proof", "a .tlog-proof that an entry is in the log"),
+    "verify": ("read:verify", "verify a .tlog-proof offline"),
+    "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
+    "export": ("life:export", "write the log as static files"),
+    "witness": ("watch:witness", "cosign that logs only grow"),
+}
+
+
+@click.group(cls=lazy_group("chopmark.apps.cli.ledger", COMMANDS))
+def ledger() -> None:
+    """The transparency log: append-only, signed twice, witnessed.
+
+    \b
+    Example:
+        chopmark ledger fsck
+        chopmark ledger proof 7 --out 7.tlog-proof
+        chopmark ledger verify 7.tlog-proof --entry 7.json
+
+    Each command is about the nearest log upwards from here: a folder with ledger.toml, or a workspace.
+    """
