@@ -7,6 +7,7 @@ Everything that happens to a model is such a statement: in-toto Statement v1 in 
 leaf. Signatures are counted by owner and algorithm before the payload is decoded.
 """
 
+from chopmark.statements.about import about
 from chopmark.statements.build import add_signatures, sign
 from chopmark.statements.model import (
     PAYLOAD_TYPE,
@@ -40,6 +41,7 @@ __all__ = [
     "Statement",
     "Subject",
     "VerifiedStatement",
+    "about",
     "add_signatures",
     "build_oms",
     "decode_envelope",

@@ -163,3 +163,13 @@ def decode_leaf(data: bytes) -> Envelope | Digest | None:
         case _ChannelLeaf():
             Digest.parse(leaf.snapshot)
             return None
+
+
+def decode_publication(data: bytes) -> Digest:
+    """Read the leaf of a publication: the digest of its snapshot.json.
+
+    Raises:
+        DecodeError: not such a leaf.
+    """
+    leaf = canonical.decode_as(data, _ChannelLeaf, what="ledger leaf", max_bytes=65535, canonical=True)
+    return Digest.parse(leaf.snapshot)
