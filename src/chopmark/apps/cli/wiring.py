@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
+    from chopmark.ledger.index import TrustedIndex
+    from chopmark.ledger.index.ports import IndexStore
     from chopmark.ledger.place import LogPlace
     from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
@@ -257,6 +259,63 @@ class LogSite:
         if not isinstance(settings, SqliteSettings):
             raise UsageError("this store is not known here", hint='use kind = "sqlite"')
         return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
+
+    @property
+    def files(self) -> LogFiles:
+        """The log read as its static files, without its keys."""
+        from chopmark.ledger.files import LedgerFiles
+        from chopmark.ledger.index import StoredFiles
+
+        store, heads = self.stores
+        return StoredFiles(LedgerFiles(store=store, heads=heads))
+
+
+class IndexSite:
+    """The index of a log: a log of its own in the folder ``index`` beside the log's stores, and its map."""
+
+    def __init__(self, site: LogSite) -> None:
+        from chopmark.ledger.place import LOG_CONFIG, read_log_place
+        from chopmark.statements import ABOUT_VERSION
+
+        self.source = site
+        self.folder = site.place.path("index")
+        self.version = ABOUT_VERSION
+        if not (self.folder / LOG_CONFIG).is_file():
+            hint = "chopmark ledger index update"
+            raise UsageError(f"{site.place.origin} has no index here", code="no-index", hint=hint)
+        self.own = LogSite(read_log_place(self.folder), clock=site.clock)
+
+    @classmethod
+    def made(cls, site: LogSite) -> IndexSite:
+        """Open the index, which is made where there is none."""
+        if not site.place.path("index").exists():
+            create_log(site.place.path("index"), origin=f"{site.place.origin}/index", once=True)
+        return cls(site)
+
+    @property
+    def trusted(self) -> TrustedIndex:
+        """What a verifier relies on: the keys and witnesses that both configurations name."""
+        from chopmark.ledger.index import TrustedIndex, TrustedLog
+
+        source, own = (
+            TrustedLog(origin=place.origin, require=place.require, policy=place.policy)
+            for place in (self.source.place, self.own.place)
+        )
+        return TrustedIndex(source=source, own=own, about=self.version)
+
+    def store(self, path: Path) -> IndexStore:
+        """Open the map in *path*; one that is not there has read nothing yet."""
+        from chopmark.adapters.sql import index
+
+        if path.exists():
+            return index.load(path)
+        return index.create(path, origin=self.source.place.origin, version=self.version)
+
+    def witnesses(self) -> dict[str, WitnessClient]:
+        """Return the way to each witness of the index's own log whose address the policy names."""
+        from chopmark.adapters.http.witness import HttpWitness
+
+        return {one.name: HttpWitness(one.url) for one in self.own.place.policy.witnesses if one.url}
 
 
 def open_log_files(where: str) -> LogFiles:

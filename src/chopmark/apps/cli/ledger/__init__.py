@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "verify": ("read:verify", "verify a .tlog-proof offline"),
     "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
     "export": ("life:export", "write the log as static files"),
+    "index": ("index:index", "every entry about a model, digest or signer, proven complete"),
     "witness": ("watch:witness", "cosign that logs only grow"),
 }
 
