@@ -6,11 +6,15 @@ Lists whose last chunk is not full yet are one short row each, since most keys h
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from chopmark.adapters.sql.database import Database, Value, as_bytes, as_int, as_str
+from chopmark.errors import UndecidedError, foreign
 from chopmark.ledger.index.lists import ListEdge, damaged, decode_edge, decode_indices, encode_edge, encode_indices
 from chopmark.ledger.index.ports import IndexState, IndexStore, Step
 
@@ -25,6 +29,24 @@ CREATE TABLE list (key BLOB PRIMARY KEY, edge BLOB NOT NULL) STRICT, WITHOUT ROW
 CREATE TABLE chunk (key BLOB NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (key, number)) STRICT, WITHOUT ROWID
 """
+
+
+def opened(path: Path, *, origin: str, version: str) -> SqliteIndex:
+    """Open a map; one that is not there is made, and has read nothing yet.
+
+    Raises:
+        UndecidedError: it cannot be written.
+        VerificationError: it is something else.
+    """
+    if not path.exists():
+        building = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        create(building, origin=origin, version=version).close()
+        with foreign(UndecidedError, f"{path}: cannot be made", code="not-written"):
+            # Under its name it is whole: what a kill leaves half made is nobody's map.
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                os.link(building, path)
+            building.unlink()
+    return load(path)
 
 
 def create(path: Path, *, origin: str, version: str) -> SqliteIndex:

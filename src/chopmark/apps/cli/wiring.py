@@ -307,9 +307,7 @@ class IndexSite:
         """Open the map in *path*; one that is not there has read nothing yet."""
         from chopmark.adapters.sql import index
 
-        if path.exists():
-            return index.load(path)
-        return index.create(path, origin=self.source.place.origin, version=self.version)
+        return index.opened(path, origin=self.source.place.origin, version=self.version)
 
     def witnesses(self) -> dict[str, WitnessClient]:
         """Return the way to each witness of the index's own log whose address the policy names."""

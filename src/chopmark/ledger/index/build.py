@@ -138,7 +138,9 @@ def derive(store: IndexStore, source: StaticLog, end: int, additions: Additions)
         lists[key], full = extend(old.get(key, EMPTY_LIST), by_hash[key])
         chunks += [(key, number, indices) for number, indices in full]
         changes.append(Change(key, _leaf(key, old.get(key)), map_leaf(key, lists[key].count, lists[key].root)))
-    grown = grow(store.page, state.root, changes)
+    grown = grow(
+        store.page, state.root, changes, leaf_of=lambda key: _leaf(key, old.get(key) or store.edges([key]).get(key))
+    )
     log_root = root_at(end, source.node())
     new = replace(state, size=end, log_root=log_root, root=grown.root)
     return Step(state=new, pages=grown.pages, lists=lists, chunks=chunks)
@@ -239,8 +241,8 @@ def look(store: IndexStore, key: str, *, own: StaticLog, note: bytes, trusted: T
         if edge is None:
             raise damaged("a list is missing")
         leaf = AnswerLeaf(key=found[0], count=edge.count, root=edge.root)
-    answer = Answer(key=key, indices=indices, leaf=leaf, path=path, entry=entry, proof=proof).encode()
     try:
+        answer = Answer(key=key, indices=indices, leaf=leaf, path=path, entry=entry, proof=proof).encode()
         verify_index_answer(answer, key, trusted=trusted)
     except ChopmarkError as error:
         raise damaged(f"its answer does not verify ({error.code}: {error.message})") from error

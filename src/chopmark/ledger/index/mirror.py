@@ -49,7 +49,7 @@ class Mirrored:
 
     Attributes:
         roots: how many published roots there are, all compared now or before.
-        answers: how many answers were compared.
+        answers: how many answers are of these roots.
     """
 
     state: IndexState
@@ -85,8 +85,8 @@ def mirror(
         answers: files about keys, as somebody got them.
 
     Raises:
-        VerificationError: ``index-differs``: a root; ``index-list-differs``: an answer; the evidence names what is
-            missing. Or an entry or answer that is none, by its name.
+        VerificationError: ``index-differs``: the evidence names what is missing, where it could be found. Or an entry
+            or answer that is none, by its name.
         Refused: ``log-rollback``, ``log-fork``: of the log, or of the index's own.
         UndecidedError: the log's files are behind the index.
     """
@@ -96,7 +96,7 @@ def mirror(
     for published in _published(own, state.compared, trusted):
         _compare_root(_Mirror(store, source, own, trusted, about, tuple(answers), progress), published)
     for data in answers:
-        _compare_answer(store, own, data, trusted)
+        _check_answer(store, own, data, trusted)
     return Mirrored(state=store.state(), roots=own.checkpoint.size, answers=len(answers))
 
 
@@ -169,7 +169,7 @@ def _root_differs(
     }
     first = next(iter(sorted(missing)), None)
     if first is None:
-        message = f"is not the map that entries {state.size} to {published.source.size - 1} make"
+        message = f"is not the map that the first {published.source.size} entries make"
     else:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         message = f"index {first[1]} is missing from {first[0]}{more}"
@@ -201,7 +201,8 @@ def _missing_in(parts: _Mirror, data: bytes, published: _Published, additions: A
     return {(key, index) for index in ours - set(answer.indices)}
 
 
-def _compare_answer(store: IndexStore, own: StaticLog, data: bytes, trusted: TrustedIndex) -> None:
+def _check_answer(store: IndexStore, own: StaticLog, data: bytes, trusted: TrustedIndex) -> None:
+    """Check that an answer is of a root that was compared: then its list is what the log's entries make."""
     key = Answer.decode(data).key
     answer = verify_index_answer(data, key, trusted=trusted)
     point, size = answer.published.checkpoint, answer.source.size
@@ -209,16 +210,6 @@ def _compare_answer(store: IndexStore, own: StaticLog, data: bytes, trusted: Tru
         message = f"the answer about {key} is newer than what is mirrored"
         raise UndecidedError(message, code="index-behind", hint="mirror again when the files are newer")
     check_beginning(own, point)
-    ours = [index for index in store.indices(key_hash(key)) if index < size]
-    missing, extra = sorted(set(ours) - set(answer.indices)), sorted(set(answer.indices) - set(ours))
-    if missing or extra:
-        what = f"index {missing[0]} is missing from" if missing else f"index {extra[0]} is not about"
-        raise VerificationError(
-            f"the answer at root {answer.published.index}: {what} {key}",
-            code="index-list-differs",
-            hint=_HINT,
-            evidence={"key": key, "missing": missing, "extra": extra, "answer": data},
-        )
 
 
 def _alarm(published: _Published, message: str, evidence: Mapping[str, object]) -> VerificationError:

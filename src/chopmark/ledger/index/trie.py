@@ -14,7 +14,7 @@ hashed and compared with what the page above it says, so that a damaged store is
 Pure; where pages are kept is the caller's.
 
     >>> key = key_hash("model:digits")
-    >>> grown = grow(lambda page: None, EMPTY, [Change(key, None, b"." * 32)])
+    >>> grown = grow(lambda page: None, EMPTY, [Change(key, None, b"." * 32)], leaf_of=lambda key: None)
     >>> grown.root == b"." * 32  # one key alone stands at the root
     True
 """
@@ -28,6 +28,7 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from chopmark.errors import UsageError
 from chopmark.ledger.index.lists import damaged
 from chopmark.ledger.merkle import HASH_BYTES
 
@@ -45,6 +46,7 @@ Leaf = tuple[bytes, bytes]
 Slot = Leaf | bytes | None
 """What stands at the foot of a page: a leaf, the hash of the page below, or nothing."""
 ReadPage = Callable[[bytes], bytes | None]
+ReadLeaf = Callable[[bytes], bytes | None]
 
 
 class Change(NamedTuple):
@@ -68,8 +70,15 @@ class Grown:
 
 
 def key_hash(key: str) -> bytes:
-    """Return where *key* stands."""
-    return sha256(_KEY + key.encode("utf-8")).digest()
+    """Return where *key* stands.
+
+    Raises:
+        UsageError: it holds half a character, which no key of an entry does.
+    """
+    try:
+        return sha256(_KEY + key.encode("utf-8")).digest()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{key[:80]!a} is not a key", hint="such as model:digits, or digest:sha256:91c4…") from error
 
 
 def map_leaf(key: bytes, count: int, root: bytes) -> bytes:
@@ -101,19 +110,21 @@ def stands_on_path(key: bytes, other: bytes, depth: int) -> bool:
     return (int.from_bytes(key, "big") ^ int.from_bytes(other, "big")) >> (KEY_BITS - depth) == 0
 
 
-def grow(read: ReadPage, root: bytes, changes: Sequence[Change]) -> Grown:
+def grow(read: ReadPage, root: bytes, changes: Sequence[Change], *, leaf_of: ReadLeaf) -> Grown:
     """Put *changes* into the map with *root*.
 
     Args:
         read: returns the page of a path, or None.
         changes: in ascending order, each key once.
+        leaf_of: returns the leaf of a hash of a key, from its list. A page's hash covers its leaves, and not under which
+            key each is kept; so a leaf that has to move is asked for.
 
     Raises:
         VerificationError: ``index-damaged``: a page is not what the root says.
     """
     if not changes:
         return Grown(root, {})
-    grower = _Grower(read)
+    grower = _Grower(read, leaf_of)
     new = grower.grow(b"", None if root == EMPTY else root, changes)
     return Grown(new, grower.pages)
 
@@ -197,8 +208,9 @@ def decode_page(data: bytes) -> list[Slot]:
 class _Grower:
     """Pages that were opened once and changed."""
 
-    def __init__(self, read: ReadPage) -> None:
+    def __init__(self, read: ReadPage, leaf_of: ReadLeaf) -> None:
         self._read = read
+        self._leaf_of = leaf_of
         self.pages: dict[bytes, bytes] = {}
 
     def grow(self, prefix: bytes, expected: bytes | None, changes: Sequence[Change]) -> bytes:
@@ -222,6 +234,8 @@ class _Grower:
             if was != change.old:
                 raise damaged("a list is not the one that the map names")
         if slot is not None and all(change.key != slot[0] for change in changes):
+            if self._leaf_of(slot[0]) != slot[1]:
+                raise damaged("a leaf is kept under another key")
             changes = sorted([*changes, Change(slot[0], None, slot[1])])
         if len(changes) == 1:
             return changes[0].key, changes[0].new

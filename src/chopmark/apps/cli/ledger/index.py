@@ -164,8 +164,10 @@ def mirror(start: Path, where: str, index_where: str | None, files: Sequence[Pat
         answers=[read_file(file, max_bytes=MAX_ANSWER_BYTES) for file in files],
         progress=_progress,
     )
-    data = {"ok": True, "size": done.state.size, "roots": done.roots, "answers": done.answers}
-    return data, [good(f"{counted(done.roots, 'root')} and {counted(done.answers, 'answer')} are what the log says")]
+    size, behind = done.state.size, source.checkpoint.size - done.state.size
+    data = {"ok": True, "size": size, "behind": behind, "roots": done.roots, "answers": done.answers}
+    lines = [good(f"{counted(done.roots, 'root')} and {counted(done.answers, 'answer')} are what the log says")]
+    return data, [*lines, f"  the newest covers {size:,} entries; the log has {behind:,} more"]
 
 
 def _about() -> About:
