@@ -155,6 +155,13 @@ def test_the_commands_on_a_log_of_its_own(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     code, said = call(capsys, *index, "mirror", served, "--answer", answer)
     assert (code, said["roots"], said["behind"], said["answers"]) == (0, 1, 0, 1)
+    elsewhere = tmp_path / "elsewhere"  # somebody who has the configuration, and no key and no store
+    for name in ("ledger.toml", "policy.txt", "index/ledger.toml", "index/policy.txt"):
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_bytes((tmp_path / "log" / name).read_bytes())
+    monkeypatch.chdir(elsewhere)
+    assert call(capsys, *index, "verify", answer, "--key", KEY)[1]["indices"] == [0, 2]
+    assert call(capsys, *index, "mirror", f"file://{served}")[1]["roots"] == 1
 
 
 def test_the_commands_in_a_workspace(tmp_path, monkeypatch, capsys):
