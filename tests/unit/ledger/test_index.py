@@ -7,8 +7,9 @@ import pytest
 
 from chopmark.apps.cli.main import run
 from chopmark.artifacts import Digest
-from chopmark.errors import UndecidedError, UsageError
-from chopmark.ledger.index import About, Answer, IndexRoot
+from chopmark.errors import MovedError, UndecidedError, UsageError
+from chopmark.ledger.index import About, Answer, IndexRoot, update
+from chopmark.ledger.index.build import derive
 from chopmark.statements import Envelope, Signature, encode_envelope, publication_leaf, statement_leaf
 from unit.ledger.index_kit import HONEST, World, revocation, statement
 
@@ -96,8 +97,6 @@ def test_an_answer_waits_for_the_witnesses_of_the_root(world):
     world.append(statement("digits"))
     world.update()
     world.append(statement("digits", 1))
-    from chopmark.ledger.index import update
-
     note, source = world.read(world.source)
     update(world.store, source, note, world.own, about=HONEST)
     with pytest.raises(UndecidedError) as caught:
@@ -105,6 +104,46 @@ def test_an_answer_waits_for_the_witnesses_of_the_root(world):
     assert caught.value.code == "index-moving"
     world.feed(world.own)
     assert world.indices(KEY) == (0, 1)
+
+
+def test_an_update_that_was_overtaken_publishes_nothing(world, monkeypatch):
+    """Its root would be that of more entries than its checkpoint has."""
+    monkeypatch.setattr("chopmark.ledger.index.build.MAX_PAIRS", 4)
+    world.append(*(statement("digits", n) for n in range(4)))
+    note, source = world.read(world.source)
+
+    def overtake(_done, _size):
+        if world.source.checkpoint.size == 4:
+            world.append(*(statement("digits", n) for n in range(4, 8)))
+            assert world.update().published == 0
+
+    done = update(world.store, source, note, world.own, about=HONEST, progress=overtake)
+    assert done.published is None
+    assert world.own.checkpoint.size == 1
+    world.mirror()
+
+
+def test_an_update_whose_map_moved_on_says_so(world, monkeypatch):
+    world.append(statement("digits"))
+    note, source = world.read(world.source)
+    world.append(statement("digits", 1))
+    larger = world.read(world.source)[1]
+
+    def overtake(_done, _size):
+        with world.store.exclusive():
+            world.store.write(derive(world.store, larger, 2, {KEY: [1]}))
+
+    with pytest.raises(MovedError):
+        update(world.store, source, note, world.own, about=HONEST, progress=overtake)
+    assert world.own.checkpoint.size == 0
+
+
+def test_a_list_that_does_not_fit_into_an_answer(world, monkeypatch):
+    world.append(*(statement("digits", n) for n in range(200)))
+    world.update()
+    monkeypatch.setattr("chopmark.ledger.index.build.MAX_ANSWER_BYTES", len(world.look(KEY)) - 1)
+    with pytest.raises(UsageError, match="200 entries are more"):
+        world.look(KEY)
 
 
 def test_another_function_begins_another_index(world):
@@ -156,12 +195,18 @@ def test_the_commands_on_a_log_of_its_own(tmp_path, monkeypatch, capsys):
     code, said = call(capsys, *index, "mirror", served, "--answer", answer)
     assert (code, said["roots"], said["behind"], said["answers"]) == (0, 1, 0, 1)
     elsewhere = tmp_path / "elsewhere"  # somebody who has the configuration, and no key and no store
+    (elsewhere / "other").mkdir(parents=True)
+    for name in ("ledger.toml", "policy.txt"):
+        (elsewhere / "other" / name).write_bytes((tmp_path / "log" / name).read_bytes())
     for name in ("ledger.toml", "policy.txt", "index/ledger.toml", "index/policy.txt"):
         (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
         (elsewhere / name).write_bytes((tmp_path / "log" / name).read_bytes())
     monkeypatch.chdir(elsewhere)
     assert call(capsys, *index, "verify", answer, "--key", KEY)[1]["indices"] == [0, 2]
     assert call(capsys, *index, "mirror", f"file://{served}")[1]["roots"] == 1
+    monkeypatch.chdir(elsewhere / "other")  # and somebody who makes an index of their own of it
+    assert call(capsys, *index, "update", "--from", served)[1]["published"] == 0
+    assert call(capsys, *index, "look", KEY)[1]["indices"] == [0, 2]
 
 
 def test_the_commands_in_a_workspace(tmp_path, monkeypatch, capsys):

@@ -274,21 +274,28 @@ class IndexSite:
     """The index of a log: a log of its own in the folder ``index`` beside the log's stores, and its map."""
 
     def __init__(self, site: LogSite) -> None:
-        from chopmark.ledger.place import LOG_CONFIG, read_log_place
+        from chopmark.ledger.place import read_log_place
         from chopmark.statements import ABOUT_VERSION
 
         self.source = site
         self.folder = site.place.path("index")
         self.version = ABOUT_VERSION
-        if not (self.folder / LOG_CONFIG).is_file():
+        if not self.there(site):
             hint = "chopmark ledger index update"
             raise UsageError(f"{site.place.origin} has no index here", code="no-index", hint=hint)
         self.own = LogSite(read_log_place(self.folder), clock=site.clock)
 
+    @staticmethod
+    def there(site: LogSite) -> bool:
+        """Tell whether the log has an index here."""
+        from chopmark.ledger.place import LOG_CONFIG
+
+        return (site.place.path("index") / LOG_CONFIG).is_file()
+
     @classmethod
     def made(cls, site: LogSite) -> IndexSite:
         """Open the index, which is made where there is none."""
-        if not site.place.path("index").exists():
+        if not cls.there(site):
             create_log(site.place.path("index"), origin=f"{site.place.origin}/index", once=True)
         return cls(site)
 

@@ -6,7 +6,7 @@ What a crash leaves behind:
 1. Entries are read in batches, and each batch is one transaction of the store: its keys, its lists, and the size that
    claims them. Killed inside: the batch was not read.
 2. When the map covers the log's newest checkpoint, its root is appended to the index's own log. Killed before: the next
-   update appends it.
+   update appends it. Of two updates at once, one publishes.
 
 Before anything new is read, the map is compared with the log at the map's size and with the root that was published
 last: a map or a log that was changed meanwhile publishes nothing. An entry that stands in the log by digest alone
@@ -21,15 +21,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from chopmark.errors import ChopmarkError, Refused, UndecidedError, UsageError, VerificationError
+from chopmark.errors import ChopmarkError, MovedError, Refused, UndecidedError, UsageError, VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.files import LedgerFiles
 from chopmark.ledger.fsck import root_at
 from chopmark.ledger.index.lists import EMPTY_LIST, ListEdge, damaged, extend
 from chopmark.ledger.index.ports import IndexState, IndexStore, Step
-from chopmark.ledger.index.trie import Change, find, grow, key_hash, map_leaf
+from chopmark.ledger.index.trie import EMPTY, Change, find, grow, key_hash, map_leaf
 from chopmark.ledger.index.verify import TrustedIndex, TrustedLog, verify_index_answer
-from chopmark.ledger.index.wire import Answer, AnswerLeaf, IndexRoot
+from chopmark.ledger.index.wire import MAX_ANSWER_BYTES, Answer, AnswerLeaf, IndexRoot
 from chopmark.ledger.note import MAX_NOTE_BYTES, decode_note
 from chopmark.ledger.ports import LogFiles
 from chopmark.ledger.proof import TlogProof
@@ -194,22 +194,17 @@ def update(
         Refused: ``log-rollback``, ``log-fork``: the log is not the one that was indexed before.
         VerificationError: ``index-differs``: the map is not the one that was published; ``index-damaged``.
     """
-    before = store.state().size
-    last = _last_published(ledger)
+    before, target = store.state().size, source.checkpoint.size
     check_state(store.state(), source, about)
-    target = source.checkpoint.size
+    last = _last_published(ledger)
     if last is not None:
         _check_version(last, about)
-        seen = _checkpoint(last)
-        check_beginning(source, seen)
-        _catch_up(store, source, seen.size, about, progress)
+        check_beginning(source, _checkpoint(last))
+        _catch_up(store, source, _checkpoint(last).size, about, progress)
         _same_as_published(store.state(), last)
-        if seen.size == target:
-            return Updated(state=store.state(), new=target - before, published=None)
     _catch_up(store, source, target, about, progress)
-    state = store.state()
-    (index,) = ledger.append([IndexRoot(about=about.version, checkpoint_note=note, root=state.root).encode()])
-    return Updated(state=state, new=target - before, published=index)
+    state, published = _publish(store, ledger, IndexRoot(about=about.version, checkpoint_note=note, root=EMPTY), target)
+    return Updated(state=state, new=target - before, published=published)
 
 
 def look(store: IndexStore, key: str, *, own: StaticLog, note: bytes, trusted: TrustedIndex) -> bytes:
@@ -220,6 +215,7 @@ def look(store: IndexStore, key: str, *, own: StaticLog, note: bytes, trusted: T
 
     Raises:
         UndecidedError: ``index-moving``: the map's root is not the one that was published last.
+        UsageError: ``index-too-long``: the list does not fit into an answer; or *key* is none.
         VerificationError: ``index-damaged``.
     """
     size = own.checkpoint.size
@@ -243,7 +239,11 @@ def look(store: IndexStore, key: str, *, own: StaticLog, note: bytes, trusted: T
         leaf = AnswerLeaf(key=found[0], count=edge.count, root=edge.root)
     try:
         answer = Answer(key=key, indices=indices, leaf=leaf, path=path, entry=entry, proof=proof).encode()
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise UsageError(f"{len(indices):,} entries are more than fit into one answer", code="index-too-long")
         verify_index_answer(answer, key, trusted=trusted)
+    except UsageError:
+        raise
     except ChopmarkError as error:
         raise damaged(f"its answer does not verify ({error.code}: {error.message})") from error
     return answer
@@ -270,6 +270,18 @@ def _check_version(last: IndexRoot, about: About) -> None:
             code="index-other-version",
             hint="another function begins another index, in a folder and under an origin of its own",
         )
+
+
+def _publish(store: IndexStore, ledger: Ledger, root: IndexRoot, size: int) -> tuple[IndexState, int | None]:
+    """Append the map's root, which covers *size* entries; one process after another, so that roots never go back."""
+    with store.exclusive():
+        state, last = store.state(), _last_published(ledger)
+        if last is not None and _checkpoint(last).size >= size:
+            return state, None
+        if state.size != size:
+            raise MovedError("another process updates this index", hint="it publishes what it read; look again then")
+        (index,) = ledger.append([replace(root, root=state.root).encode()])
+    return state, index
 
 
 def _same_as_published(state: IndexState, last: IndexRoot) -> None:

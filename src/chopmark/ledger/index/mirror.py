@@ -40,6 +40,7 @@ from chopmark.ledger.static import StaticLog
 MAX_TRIALS: Final = 256
 """Places of keys that are tried one by one; each trial takes as long as there are places."""
 _SHOWN_KEYS: Final = 100
+_SHOWN_CHARS: Final = 200
 _HINT: Final = "keep the evidence and call security: who makes the index left something out, or shows two of them"
 
 
@@ -172,7 +173,7 @@ def _root_differs(
         message = f"is not the map that the first {published.source.size} entries make"
     else:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        message = f"index {first[1]} is missing from {first[0]}{more}"
+        message = f"index {first[1]} is missing from {first[0][:_SHOWN_CHARS]}{more}"
     return _alarm(published, message, evidence)
 
 

@@ -22,7 +22,7 @@ Pure; where pages are kept is the caller's.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -148,10 +148,10 @@ def find(read: ReadPage, root: bytes, key: bytes) -> tuple[Leaf | None, tuple[by
                 return None, tuple(reversed(path))
             middle = (start + end) // 2
             if nibble < middle:
-                path.append(_fold(slots[middle:end])[0])
+                path.append(_fold(slots[middle:end]))
                 end = middle
             else:
-                path.append(_fold(slots[start:middle])[0])
+                path.append(_fold(slots[start:middle]))
                 start = middle
         slot = slots[nibble]
         if not isinstance(slot, bytes):
@@ -170,7 +170,7 @@ def open_page(read: ReadPage, prefix: bytes, expected: bytes) -> list[Slot]:
     if data is None or len(prefix) * _NIBBLE >= KEY_BITS:
         raise damaged("a page is missing")
     slots = decode_page(data)
-    if not hmac.compare_digest(_fold(slots)[0], expected):
+    if not hmac.compare_digest(_fold(slots), expected):
         raise damaged("a page is not what the one above it says")
     return slots
 
@@ -224,7 +224,7 @@ class _Grower:
         for nibble, group in groupby(changes, lambda change: _nibble(change.key, depth)):
             slots[nibble] = self._slot(prefix + bytes([nibble]), slots[nibble], list(group))
         self.pages[prefix] = encode_page(slots)
-        return _fold(slots)[0]
+        return _fold(slots)
 
     def _slot(self, below: bytes, slot: Slot, changes: list[Change]) -> Slot:
         if isinstance(slot, bytes):
@@ -242,26 +242,22 @@ class _Grower:
         return self.grow(below, None, [change._replace(old=None) for change in changes])
 
 
-def _fold(slots: Sequence[Slot]) -> tuple[bytes, bool]:
-    """Return the hash over *slots* (1, 2, 4, 8 or 16 of them), and whether it is that of a leaf."""
-    row: list[tuple[bytes, bool]] = [
-        (slot, False) if isinstance(slot, bytes) else (EMPTY, False) if slot is None else (slot[1], True)
-        for slot in slots
-    ]
-    while len(row) > 1:
-        row = list(_pairs(row))
-    return row[0]
-
-
-def _pairs(row: list[tuple[bytes, bool]]) -> Iterator[tuple[bytes, bool]]:
-    pairs = iter(row)
-    for left, right in zip(pairs, pairs, strict=True):
-        if left[0] is EMPTY and (right[1] or right[0] is EMPTY):
-            yield right  # a leaf alone moves up, and so does nothing at all
-        elif right[0] is EMPTY and left[1]:
-            yield left
-        else:
-            yield sha256(_INNER + left[0] + right[0]).digest(), False
+def _fold(slots: Sequence[Slot]) -> bytes:
+    """Return the hash over *slots*: 1, 2, 4, 8 or 16 of them."""
+    row = [slot[1] if isinstance(slot, tuple) else slot for slot in slots]
+    leaf = [isinstance(slot, tuple) for slot in slots]
+    count = len(row)
+    while count > 1:
+        count //= 2
+        for at in range(count):
+            left, right = row[2 * at], row[2 * at + 1]
+            if left is None and (right is None or leaf[2 * at + 1]):
+                row[at], leaf[at] = right, leaf[2 * at + 1]  # a leaf alone moves up, and so does nothing at all
+            elif right is None and leaf[2 * at]:
+                row[at], leaf[at] = left, True
+            else:
+                row[at], leaf[at] = sha256(_INNER + (left or EMPTY) + (right or EMPTY)).digest(), False
+    return row[0] or EMPTY
 
 
 def _only_leaf(slots: Sequence[Slot]) -> Leaf | None:

@@ -18,8 +18,8 @@ from chopmark.ledger.checkpoint import decode_hash
 from chopmark.ledger.index.trie import KEY_BITS, MAP
 from chopmark.ledger.tiles import MAX_ENTRY_BYTES
 
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""A list of five million indices; longer ones have to be asked for otherwise."""
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""A list of about two million indices."""
 MAX_KEY_BYTES: Final = MAX_ENTRY_BYTES
 _MAX_VERSION_CHARS: Final = 128
 

@@ -38,32 +38,40 @@ def index() -> None:
 
 
 @index.command()
+@click.option(
+    "--from", "where", help="Where the log is served (URL or folder); default: its stores here, with its keys."
+)
 @click.pass_obj
 @answers
-def update(start: Path) -> Answer:
+def update(start: Path, where: str | None) -> Answer:
     """Read the log's new entries and publish the root of the map in the index's own log.
 
     The index is made the first time, in the folder index beside the log's stores, with keys of its own. It covers what
-    the log's witnesses have cosigned. A run that was stopped is taken up where it was.
+    the log's witnesses have cosigned. A run that was stopped is taken up where it was. With --from, the log's
+    configuration (ledger.toml, policy.txt) is all that has to be here of it, so that an index needs no key of the log.
 
     \b
     Example:
         chopmark ledger index update
+        chopmark ledger index update --from https://log.example/models
     """
-    from chopmark.apps.cli.wiring import IndexSite, LogSite
+    from chopmark.apps.cli.wiring import IndexSite, LogSite, open_log_files
     from chopmark.ledger.feed import feed
     from chopmark.ledger.index import newest_seen
     from chopmark.ledger.index import update as update_index
 
     site = LogSite.at(start)
-    size = site.ledger.checkpoint.size
-    site.ledger.signed_checkpoint()
+    if where is None:
+        site.ledger.signed_checkpoint()  # what was appended since is covered as well
     found = IndexSite.made(site)
-    note, source = newest_seen(site.files, found.trusted.source)
-    store = found.store(found.folder / _MAP)
-    done = update_index(store, source, note, found.own.ledger, about=_about(), progress=_progress)
+    files = site.files if where is None else open_log_files(where)
+    note, source = newest_seen(files, found.trusted.source)
+    done = update_index(
+        found.store(found.folder / _MAP), source, note, found.own.ledger, about=_about(), progress=_progress
+    )
     fed = feed(found.own.ledger, found.own.place.policy, found.witnesses())
     covered = done.state.size
+    waiting = site.ledger.checkpoint.size - covered if where is None else 0
     data = {
         "ok": True,
         "origin": found.own.place.origin,
@@ -72,11 +80,11 @@ def update(start: Path) -> Answer:
         "root": done.state.root.hex(),
         "published": done.published,
         "witnesses": list(fed.witnessed.cosigned_by),
-        "not_witnessed": size - covered,
+        "waiting": waiting,
     }
     lines = [good(f"{found.own.place.origin}: {done.new:,} new of {covered:,} entries")]
-    if size > covered:
-        lines.append(f"  {size - covered:,} more wait for the log's witnesses")
+    if waiting:
+        lines.append(f"  {waiting:,} more wait for the log's witnesses")
     return data, lines
 
 
