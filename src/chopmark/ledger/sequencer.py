@@ -28,15 +28,15 @@ from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.cosignature import sign_checkpoint
 from chopmark.ledger.export import export
 from chopmark.ledger.fsck import FsckReport, fsck, root_at
-from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash
+from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash, leaf_hashes
 from chopmark.ledger.note import VerifierKey, decode_note, log_key, verify_lines
 from chopmark.ledger.policy import WitnessPolicy
 from chopmark.ledger.ports import Head, HeadStore, LogState, LogStore
 from chopmark.ledger.proof import TlogProof
 from chopmark.ledger.tiles import (
     EMPTY_EDGE,
-    MAX_ENTRY_BYTES,
     Edge,
+    check_lengths,
     edge_of,
     integrate,
     node_from_tiles,
@@ -110,9 +110,8 @@ class Ledger:
             Refused: as :meth:`open`.
             UndecidedError: another process holds the log, or the disk is full; try the same entries again.
         """
-        if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
-            raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
-        leaves = [leaf_hash(entry) for entry in entries]
+        check_lengths(entries)
+        leaves = leaf_hashes(entries)
         with self._lock:
             with self._store.exclusive():
                 edge = self._refresh_edge()
@@ -127,6 +126,8 @@ class Ledger:
     ) -> tuple[tuple[int, ...], Edge]:
         unique = dict(zip(leaves, entries, strict=True))
         indices = self._store.find(tuple(unique))
+        if not indices and len(unique) == len(leaves):
+            return self._write_all(edge, leaves, entries)
         fresh = [leaf for leaf in unique if leaf not in indices]
         if fresh:
             integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
