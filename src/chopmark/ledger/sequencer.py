@@ -222,8 +222,18 @@ class Ledger:
             raise UndecidedError(
                 f"no witnessed checkpoint covers entry {index} yet", code="not-witnessed-yet", hint="ask the witnesses"
             )
-        path = inclusion_path(index, checkpoint.size, self._node())
+        path = self.prove_inclusion(index, checkpoint.size)
         return TlogProof(index=index, path=path, checkpoint_note=head.witnessed).encode()
+
+    def prove_inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """Return the path of entry *index* in the tree of the first *size* entries.
+
+        Raises:
+            ProofError: there is no such entry.
+            UsageError: the ledger is smaller.
+        """
+        self._check_reached(size)
+        return inclusion_path(index, size, self._node())
 
     def prove_consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that the tree of *new* entries starts with the tree of *old* entries.
@@ -232,9 +242,7 @@ class Ledger:
             ProofError: *old* is 0 or beyond *new*.
             UsageError: the ledger is smaller.
         """
-        size = self._heads.head().size
-        if new > size:
-            raise UsageError(f"the ledger has {size} entries, not {new}")
+        self._check_reached(new)
         return consistency_path(old, new, self._node())
 
     def fsck(self, policy: WitnessPolicy | None = None) -> FsckReport:
@@ -254,6 +262,11 @@ class Ledger:
             UndecidedError: the folder cannot be written.
         """
         return export(self._store, folder, signed=self.signed_checkpoint(), witnessed=self.witnessed_checkpoint())
+
+    def _check_reached(self, size: int) -> None:
+        have = self._heads.head().size
+        if size > have:
+            raise UsageError(f"the ledger has {have} entries, not {size}")
 
     def _refresh_edge(self) -> Edge:
         """Return the edge as the store has it, after a check that it agrees with the head.
