@@ -333,12 +333,14 @@ def create_witness(
         DecodeError: *name* is none, or *logs* are no log keys.
     """
     from chopmark.adapters.sql import witness
+    from chopmark.ledger import witness_key
     from chopmark.ledger.place import WITNESS_CONFIG, read_witness_place, write_witness_config
 
     folder = folder.resolve()
     with _built(folder) as building:
         for algorithm in algorithms:
-            kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
+            signer = kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
+            witness_key(name, signer.public)  # a name that no line can carry is found before there is a witness
         write_file(building / WITNESS_CONFIG, write_witness_config(name, logs, any_key=any_key, url=url))
         witness.create(read_witness_place(building).memory).close()
     return read_witness_place(folder)
