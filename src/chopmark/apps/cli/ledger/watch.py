@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chopmark.ledger import VerifierKey
     from chopmark.ledger.feed import Fed
     from chopmark.ledger.place import WitnessPlace
+    from chopmark.ledger.ports import WitnessClient
 
 _CLOCKS_DIFFER_S = 300
 """A cosignature that is dated later than this from now has a wrong clock."""
@@ -161,13 +162,15 @@ def feed(
         return _take(site, carried)
     if every_s is not None:
         return _loop(site, every_s, refresh_s, metrics)
-    data = _turn(site, refresh_s, metrics)
+    data = _turn(site, site.witnesses(), refresh_s, metrics)
     if not data["ok"]:
         raise _unwitnessed(data)
     return data, _shown(data)
 
 
-def _turn(site: LogSite, refresh_s: float, metrics: Path | None) -> dict[str, object]:
+def _turn(
+    site: LogSite, clients: Mapping[str, WitnessClient], refresh_s: float, metrics: Path | None
+) -> dict[str, object]:
     """Ask once; say what came of it. Too few witnesses are an answer here, not an error."""
     from chopmark.artifacts import write_file
     from chopmark.canonical import encode
@@ -178,7 +181,7 @@ def _turn(site: LogSite, refresh_s: float, metrics: Path | None) -> dict[str, ob
     now = int(site.clock.now().timestamp())
     fresh = Fresh(since=now - int(refresh_s), until=now + _CLOCKS_DIFFER_S)
     try:
-        data = _result(site, ask(site.ledger, site.place.policy, site.witnesses(), fresh=fresh))
+        data = _result(site, ask(site.ledger, site.place.policy, clients, fresh=fresh))
     except Refused as error:
         if error.code != "log-unwitnessed":
             raise
@@ -238,10 +241,10 @@ def _loop(site: LogSite, every_s: float, refresh_s: float, metrics: Path | None)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    turns = 0
+    turns, clients = 0, site.witnesses()
     while not stop.is_set():
         try:
-            lines = list(_shown(_turn(site, refresh_s, metrics)))
+            lines = list(_shown(_turn(site, clients, refresh_s, metrics)))
         except ChopmarkError as error:
             lines = spoken(error)
         for line in lines:
