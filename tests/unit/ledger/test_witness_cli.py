@@ -140,6 +140,8 @@ def test_what_cannot_be_made(log, tmp_path):
         code, _, err = call(tmp_path, "ledger", "create-witness", tmp_path / "w", *words)
         assert code in {1, 2}, err
         assert not (tmp_path / "w").exists()
+    done(tmp_path, "ledger", "create-witness", tmp_path / "w", "--name", "w", "--url", "http://h:99999", *keys)
+    assert call(tmp_path / "w", "ledger", "witness")[0] == 2
     code, _, err = call(tmp_path, "ledger", "create-witness", folder, "--name", "w", *keys)
     assert (code, "not empty" in err) == (2, True)
     code, _, err = call(tmp_path, "ledger", "cosign", "request", "--out", "answer")

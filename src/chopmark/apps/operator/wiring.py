@@ -33,8 +33,7 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
         signers=kms.load_all(workspace.owner_keys("log")),
         clock=clock,
     )
-    clients = {url: HttpWitness(url) for url in workspace.witness_urls.values()}
-    witnesses = {name: clients[url] for name, url in workspace.witness_urls.items()}  # one address is one witness
+    witnesses = {name: HttpWitness(url) for name, url in workspace.witness_urls.items()}
     policy = WitnessPolicy.parse(trust.witness_policy)
     store = FolderChannel(workspace.published)
 

@@ -35,8 +35,6 @@ def witness(ctx: click.Context) -> None:
         chopmark ledger witness
         chopmark ledger witness --host 0.0.0.0 --port 8450 --certificate w1.pem --key w1.key
     """
-    from urllib.parse import urlsplit
-
     from chopmark.apps.cli.services import start_own_witness, start_service
     from chopmark.ledger.place import WITNESS_CONFIG, find_either, read_witness_place
     from chopmark.release.workspace import CONFIG
@@ -45,7 +43,19 @@ def witness(ctx: click.Context) -> None:
     if config == CONFIG:
         start_service("witness", ctx)
     else:
-        start_own_witness(folder, urlsplit(read_witness_place(folder).url).port or 0, ctx)
+        start_own_witness(folder, _port(read_witness_place(folder)), ctx)
+
+
+def _port(place: WitnessPlace) -> int:
+    """Return the port in the witness's address; 0, for any free one, where it has none."""
+    from urllib.parse import urlsplit
+
+    from chopmark.errors import UsageError
+
+    try:
+        return urlsplit(place.url).port or 0
+    except ValueError as error:
+        raise UsageError(f"{place.url[:80]}: is no address", hint=f"mend url in {place.folder}/witness.toml") from error
 
 
 @click.command("create-witness")
