@@ -20,6 +20,9 @@ COMMANDS: Final = {
     "export": ("life:export", "write the log as static files"),
     "index": ("index:index", "every entry about a model, digest or signer, proven complete"),
     "witness": ("watch:witness", "cosign that logs only grow"),
+    "create-witness": ("watch:create_witness", "make a witness of its own: keys, memory, witness.toml"),
+    "cosign": ("watch:cosign", "cosign a request that was carried here, without a network"),
+    "feed": ("watch:feed", "have the newest checkpoint cosigned by the policy's witnesses"),
 }
 
 

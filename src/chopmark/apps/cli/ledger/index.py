@@ -13,6 +13,7 @@ from chopmark.apps.cli.render import Answer, answers, counted, good, say
 
 if TYPE_CHECKING:
     from chopmark.ledger.index import About, IndexAnswer
+    from chopmark.ledger.place import LogPlace
 
 _MAP: Final = "map.db"
 _MIRROR: Final = "mirror.db"
@@ -69,7 +70,7 @@ def update(start: Path, where: str | None) -> Answer:
     done = update_index(
         found.store(found.folder / _MAP), source, note, found.own.ledger, about=_about(), progress=_progress
     )
-    fed = feed(found.own.ledger, found.own.place.policy, found.witnesses())
+    fed = feed(found.own.ledger, found.own.place.policy, found.own.witnesses())
     covered = done.state.size
     waiting = site.ledger.checkpoint.size - covered if where is None else 0
     data = {
@@ -111,7 +112,7 @@ def look(start: Path, key: str, out: Path | None) -> Answer:
     answer = look_up(found.store(found.folder / _MAP), key, own=own, note=note, trusted=found.trusted)
     if out is not None:
         write_file(out, answer)
-    data, lines = _shown(verify_index_answer(answer, key, trusted=found.trusted))
+    data, lines = _shown(verify_index_answer(answer, key, trusted=found.trusted), found.own.place)
     return data, lines if out is None else [*lines, f"  proof: {out}"]
 
 
@@ -132,9 +133,9 @@ def verify(start: Path, file: Path, key: str, at_least: int) -> Answer:
     from chopmark.artifacts import read_file
     from chopmark.ledger.index import MAX_ANSWER_BYTES, verify_index_answer
 
-    trusted = IndexSite(LogSite.at(start)).trusted
+    found = IndexSite(LogSite.at(start))
     data = read_file(file, max_bytes=MAX_ANSWER_BYTES)
-    return _shown(verify_index_answer(data, key, trusted=trusted, at_least=at_least))
+    return _shown(verify_index_answer(data, key, trusted=found.trusted, at_least=at_least), found.own.place)
 
 
 @index.command()
@@ -190,8 +191,11 @@ def _progress(done: int, size: int) -> None:
         say(f"{done:,} of {size:,} entries …")
 
 
-def _shown(answer: IndexAnswer) -> Answer:
+def _shown(answer: IndexAnswer, own: LogPlace) -> Answer:
+    from chopmark.ledger import witnessed_by
+
     published = answer.published
+    seen = witnessed_by(own.policy, published.cosigned_by, own.external)
     data = {
         "ok": True,
         "key": answer.key,
@@ -199,10 +203,12 @@ def _shown(answer: IndexAnswer) -> Answer:
         "size": answer.source.size,
         "root_number": published.index,
         "witnesses": list(published.cosigned_by),
+        "witnessed": seen,
         "cosigned_at": published.cosigned_at,
     }
     where = f"the first {answer.source.size:,} of {answer.source.origin}"
     if not answer.indices:
-        return data, [good(f"{answer.key}: none of {where}")]
+        return data, [good(f"{answer.key}: none of {where}"), f"  the index is {seen}"]
     some = ", ".join(map(str, answer.indices[:_SHOWN])) + (" …" if len(answer.indices) > _SHOWN else "")
-    return data, [good(f"{answer.key}: {len(answer.indices):,} of {where}, and no other"), f"  {some}"]
+    first = good(f"{answer.key}: {len(answer.indices):,} of {where}, and no other")
+    return data, [first, f"  {some}", f"  the index is {seen}"]
