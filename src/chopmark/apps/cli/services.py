@@ -53,6 +53,13 @@ def start_service(part: str, ctx: click.Context) -> None:
     service.main([*argv, *ctx.args])  # what the user adds stands later, and so decides
 
 
+def start_log_server(ctx: click.Context) -> None:
+    """Hand over to ``apps.service``, for the nearest log, until it is told to stop."""
+    import chopmark.apps.service.main as service
+
+    service.main(["ledger", "--workspace", str(ctx.obj), *ctx.args])
+
+
 @click.group()
 def operator() -> None:
     """The operator: reads Git, verifies it, and publishes the channel.

@@ -27,7 +27,6 @@ from chopmark.apps.service.limits import Limits, limited_protocol, refuse_two_le
 from chopmark.artifacts import write_file
 from chopmark.errors import UndecidedError, UsageError
 
-MAX_REQUESTS_AT_ONCE: Final = 256
 STOP_SECONDS: Final = 5
 _LIMITS: Final = Limits()
 
@@ -114,7 +113,7 @@ def _config(app: Litestar, address: Address, limits: Limits) -> uvicorn.Config:
         ws="none",
         http=limited_protocol(limits),
         lifespan="on",
-        limit_concurrency=MAX_REQUESTS_AT_ONCE,
+        limit_concurrency=limits.at_once,
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all three configurations share: errors as JSON, headers, and no word about what is inside.
+"""What all configurations share: errors as JSON, headers, and no word about what is inside.
 
 An error answers ``{"code", "message", "hint"}``. Codes in :data:`STATUS` are about what the client sent and are told;
 everything else is told as "later" (503) or "our fault" (500), and its details go to stderr only.
@@ -53,9 +53,12 @@ def raw_response(
     return Response(data, media_type=media_type, status_code=status, headers={**_HEADERS, **(headers or {})})
 
 
-def problem(status: int, code: str, message: str, hint: str = "") -> Response[bytes]:
+def problem(
+    status: int, code: str, message: str, hint: str = "", *, headers: Mapping[str, str] | None = None
+) -> Response[bytes]:
     """Return an error."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    if status == 503:
+        headers = {"Retry-After": str(RETRY_AFTER_S), **(headers or {})}
     return json_response({"code": code, "message": message, "hint": hint}, status=status, headers=headers)
 
 

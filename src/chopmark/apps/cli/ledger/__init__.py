@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "verify": ("read:verify", "verify a .tlog-proof offline"),
     "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
     "export": ("life:export", "write the log as static files"),
+    "serve": ("serve:serve", "serve it over HTTP: files, and POST /append"),
+    "token": ("serve:token", "who may append over HTTP"),
     "witness": ("watch:witness", "cosign that logs only grow"),
 }
 
