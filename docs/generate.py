@@ -82,7 +82,10 @@ def _command(path: str, command: click.Command, level: int = 2) -> list[str]:
     out += _help(command)
     out += _options(command)
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        for name in list(command.commands) or command.list_commands(context):  # a lazy group's are in its table
+            below = command.get_command(context, name)
+            if below is None:
+                raise StaleError(f"{path} {name}: is no command")
             out += _command(f"{path} {name}", below, level + 1)
     return out
 

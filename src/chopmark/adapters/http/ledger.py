@@ -11,8 +11,8 @@ import msgspec
 
 from chopmark.adapters.http.client import Client
 from chopmark.errors import DecodeError, UndecidedError, UsageError, VerificationError
+from chopmark.ledger import MAX_PROOF_BYTES
 from chopmark.ledger.ports import LogServer
-from chopmark.ledger.proof import MAX_PROOF_BYTES
 
 READ_S: Final = 30.0
 """Longer than the server waits for witnesses."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -53,11 +54,11 @@ def start_service(part: str, ctx: click.Context) -> None:
     service.main([*argv, *ctx.args])  # what the user adds stands later, and so decides
 
 
-def start_log_server(ctx: click.Context) -> None:
+def start_log_server(ctx: click.Context, argv: Sequence[str]) -> None:
     """Hand over to ``apps.service``, for the nearest log, until it is told to stop."""
     import chopmark.apps.service.main as service
 
-    service.main(["ledger", "--workspace", str(ctx.obj), *ctx.args])
+    service.main(["ledger", "--workspace", str(ctx.obj), *argv, *ctx.args])
 
 
 @click.group()

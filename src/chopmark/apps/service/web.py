@@ -50,8 +50,9 @@ def json_response(value: object, *, status: int = 200, headers: Mapping[str, str
 def raw_response(
     data: bytes, *, media_type: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response[bytes]:
-    """Return bytes as they are."""
-    return Response(data, media_type=media_type, status_code=status, headers={**_HEADERS, **(headers or {})})
+    """Return bytes as they are, under exactly this type: the framework would add a character set to every text."""
+    given = {**_HEADERS, "Content-Type": media_type, **(headers or {})}
+    return Response(data, media_type=media_type, status_code=status, headers=given)
 
 
 def problem(

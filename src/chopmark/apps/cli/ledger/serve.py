@@ -10,19 +10,38 @@ import click
 from chopmark.apps.cli.render import Answer, answers, columns, counted, good
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.option("--port", type=int, help="Port to listen on; default: any free one.")
+@click.option("--host", help="Address to listen on; default: this machine alone.")
+@click.option("--certificate", type=click.Path(), help="PEM; TLS 1.3 is then required of clients.")
+@click.option("--key", type=click.Path(), help="PEM of the certificate's key.")
+@click.option("--behind-proxy", is_flag=True, help="Plain HTTP, since a proxy ends TLS; it limits connections instead.")
+@click.option("--public-entries", is_flag=True, help="Let whoever reaches the server read every entry.")
+@click.option("--read-only", is_flag=True, help="Take no entries; none of the log's keys is opened.")
+@click.option("--ledger-folder", type=click.Path(), help="Serve an exported log instead, for reading.")
+@click.option("--token-file", type=click.Path(), help="Who may append; default: append-tokens.json beside the log.")
+@click.option("--require-signature", is_flag=True, help="Take only statements that a role signed and may sign.")
+@click.option("--trust", type=click.Path(), help="The workspace of --require-signature; default: the log's own.")
+@click.option("--waiting", type=int, help="Entries that may wait to be logged; more are told to come again.")
+@click.option("--port-file", type=click.Path(), help="Write the port here once it answers.")
 @click.pass_context
-def serve(ctx: click.Context) -> None:
-    """Serve the log over HTTP: checkpoint, tiles, and POST /append for whoever has a token; --help lists the options.
+def serve(ctx: click.Context, /, **options: str | int | bool | None) -> None:
+    """Serve the log over HTTP: checkpoint and tiles to everybody, POST /append to whoever has a token.
+
+    It runs until it is told to stop, and takes the limits of `chopmark serve` too.
 
     \b
     Example:
         chopmark ledger serve --port 8443
-        chopmark ledger serve --public-entries --certificate cert.pem --key key.pem --host 0.0.0.0
+        chopmark ledger serve --host 0.0.0.0 --port 443 --certificate cert.pem --key key.pem --public-entries
     """
     from chopmark.apps.cli.services import start_log_server
 
-    start_log_server(ctx)
+    argv = []
+    for name, value in options.items():
+        if value is not None and value is not False:
+            argv += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    start_log_server(ctx, argv)
 
 
 @click.group()
