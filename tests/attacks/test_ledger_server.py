@@ -229,6 +229,14 @@ def test_what_waits_is_bounded_and_whoever_comes_later_is_told_when(served: Serv
     assert sum(a.status == 200 for a in answers) == WAITING
 
 
+def test_half_sent_entries_take_no_place(served: Served) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(WAITING * 5):
+            client = held.enter_context(socket.create_connection(served.address))
+            client.sendall(f"{head(served)}Content-Length: 9\r\n\r\nhalf".encode())
+        assert served.append(b"whole").status == 200
+
+
 def test_a_flood_is_not_remembered(served: Served) -> None:
     """Three hundred clients send as much as they can; what the process holds stays small."""
     big = f"{head(served)}Content-Length: 10000000\r\n\r\n".encode() + bytes(1_000_000)

@@ -83,12 +83,12 @@ class Batcher(Generic[T, R]):
             self._changed.notify()
         return future
 
-    def close(self) -> None:
-        """Take nothing more, finish what waits, and end."""
+    def close(self, *, finish: bool = True) -> None:
+        """Take nothing more and end, after what waits is done; or at once, and then nothing that waits is answered."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._started:
+        if self._started and finish:
             for thread in self._threads:
                 thread.join()
 
@@ -171,9 +171,9 @@ class Intake:
         return self._cosigned.offer(index)
 
     def close(self) -> None:
-        """Finish what waits."""
+        """Log what waits, and end; no witness is waited for."""
         self._appends.close()
-        self._cosigned.close()
+        self._cosigned.close(finish=False)
 
     def _commit(self, entries: Sequence[bytes]) -> list[Appended | Exception]:
         indices = self._ledger.append(entries)

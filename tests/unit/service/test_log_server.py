@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from contextlib import closing
 
 import pytest
 from litestar.testing import TestClient
@@ -9,19 +12,25 @@ from litestar.testing import TestClient
 from chopmark.adapters.http.ledger import HttpAppender
 from chopmark.adapters.kms.file import load_all
 from chopmark.adapters.sql.embedded import open_ledger
+from chopmark.apps.cli.main import run
 from chopmark.apps.service import wiring
 from chopmark.apps.service.append_routes import Appends, append_routes, say_why
+from chopmark.apps.service.serve import Address, _listen
 from chopmark.apps.service.web import application
+from chopmark.artifacts import write_file
 from chopmark.clock import SystemClock
 from chopmark.errors import DecodeError, UndecidedError, UsageError, VerificationError
+from chopmark.ledger import log_key, witness_key
 from chopmark.ledger.feed import feed
 from chopmark.ledger.intake import Intake
-from chopmark.ledger.place import LOG_CONFIG
+from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config
 from chopmark.ledger.submit import KnownLog, judged
 from chopmark.ledger.tokens import TOKENS, Rates, TokenFile
-from unit.http.test_client import answer, serving
+from unit.http import test_client as fake
+from unit.http.test_client import answer
 from unit.ledger.kit import ORIGIN, AwayClient, DirectClient, close, make_ledger, make_witness, policy_of
-from unit.service.logkit import make_log
+from unit.service.kit import found_workspace, running
+from unit.service.logkit import Log, make_log, serving
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -142,6 +151,71 @@ def test_with_a_quorum_200_and_without_it_202(ledger, log, capsys):
     assert [line.split(":")[1].strip() for line in said] == ["log-unwitnessed", "enough of them cosign again"]
 
 
+def test_a_witness_that_hangs_keeps_no_client_and_no_shutdown(ledger, log):
+    hang = threading.Event()
+    appends = Appends(
+        tokens=TokenFile(log.place.path(TOKENS)),
+        rates=Rates(lambda: 0.0),
+        intake=Intake(ledger, feed=hang.wait),
+        patience_s=0.05,
+    )
+    with TestClient(application(append_routes(appends), close=[appends.close])) as client:
+        assert [client.post("/append", content=b"one", headers=headers(log)).status_code for _ in range(2)] == [202] * 2
+    hang.set()
+
+
+@pytest.mark.slow
+def test_with_a_witness_of_its_own_process(tmp_path):
+    founded = found_workspace(tmp_path / "acme")
+    close(founded.ledger)
+    state = founded.workspace.state
+    vkey = witness_key("witness-1", founded.keys["witness-1"][0].public).encode()
+    require = [log_key(ORIGIN, signer.public).encode() for signer in founded.keys["log"]]
+    config = write_log_config(ORIGIN, require, SqliteSettings())
+    write_file(state / LOG_CONFIG, config.replace(b'keys = "keys"', b'keys = "keys/log"'))
+    argv = ("witness", "--workspace", str(founded.workspace.folder), "--name", "witness-1", "--create")
+    with running(*argv) as (witness, url):
+        write_file(state / "policy.txt", f"witness w {vkey} {url}\nquorum w\n".encode())
+        log = Log(read_log_place(state))
+        log.give("ci")
+        with serving(log) as served:
+            got = served.append(b"four")
+            assert (got.status, judged(got.body, b"four", log.known).included.cosigned_by) == (200, ("w",))
+            assert served.ask("GET", "/checkpoint").body == served.ask("GET", "/witnessed-checkpoint").body
+            witness.kill()
+            witness.wait()
+            got = served.append(b"five")
+            assert (got.status, judged(got.body, b"five", log.known).witnessed) == (202, False)
+            assert served.append(b"four").status == 200  # a quorum saw it before
+
+
+def test_the_command_says_what_is_proven(log, tmp_path, capsys):
+    token, lines = tmp_path / "ci.token", tmp_path / "lines"
+    write_file(token, log.tokens["ci"].encode(), mode=0o600)
+    lines.write_text("one\ntwo\none\n")
+    with serving(log) as served:
+        to = ["--to", served.url, "--token-file", str(token), "--proofs", str(tmp_path / "proofs")]
+        call = ["-w", str(log.place.folder), "ledger", "append", *to]
+        assert run([*call, "--lines", str(lines), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["size"], told["unwitnessed"], sorted(told["indices"])) in [(2, 0, [0, 0, 1]), (2, 0, [0, 1, 1])]
+        assert sorted(path.name for path in (tmp_path / "proofs").iterdir()) == ["0.tlog-proof", "1.tlog-proof"]
+        assert run([*call, str(lines)]) == 0
+        assert "entry 2 of log.example/served, which has 3; proof verified" in capsys.readouterr().out
+        write_file(token, b"chopmark-append-" + b"A" * 43, mode=0o600)
+        assert run([*call, str(lines)]) == 1
+        assert "token-refused" in capsys.readouterr().err
+    verify = ["ledger", "verify", str(tmp_path / "proofs/2.tlog-proof"), "--entry", str(lines)]
+    assert run(["-w", str(log.place.folder), *verify]) == 0
+
+
+def test_an_answer_of_two_parts_does_not_wait_for_an_acknowledgement():
+    with closing(_listen(Address())) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     ("status", "error", "code"),
     [
@@ -154,7 +228,7 @@ def test_with_a_quorum_200_and_without_it_202(ledger, log, capsys):
 )
 def test_what_a_client_makes_of_an_answer(status, error, code):
     told = json.dumps({"code": "token-refused", "message": "no", "hint": ""}).encode()
-    with serving(answer(told, status, b"Location: https://elsewhere.example/\r\n")) as server:
+    with fake.serving(answer(told, status, b"Location: https://elsewhere.example/\r\n")) as server:
         with pytest.raises(error) as caught:
             HttpAppender(server.url, "a-token").append(b"one")
         assert caught.value.code == code
@@ -165,5 +239,5 @@ def test_what_a_client_makes_of_an_answer(status, error, code):
 
 
 def test_an_answer_without_end_is_cut():
-    with serving(answer(bytes(2 * 1024 * 1024))) as server, pytest.raises(DecodeError):
+    with fake.serving(answer(bytes(2 * 1024 * 1024))) as server, pytest.raises(DecodeError):
         HttpAppender(server.url, "a-token").append(b"one")
