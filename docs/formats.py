@@ -40,6 +40,7 @@ from chopmark.ledger import MAX_ENTRY_BYTES, Checkpoint, SignatureLine, SignedNo
 from chopmark.ledger.index import MAX_ANSWER_BYTES, Answer, IndexRoot, key_hash
 from chopmark.ledger.index.lists import list_root
 from chopmark.ledger.index.wire import AnswerLeaf
+from chopmark.ledger.tokens import MAX_TOKENS_BYTES, AppendToken, decode_tokens, encode_tokens
 from chopmark.policy import decode_policy
 from chopmark.release.model import Channel, Ring
 from chopmark.release.wire import (
@@ -445,6 +446,34 @@ FORMATS = (
             proof=TlogProof(index=0, path=(), checkpoint_note=_note()).encode(),
         ).encode(),
         check=Answer.decode,
+    ),
+    Format(
+        title="Append",
+        text="`POST /append` of a log's server: the body is the entry, at most 65,535 bytes of `application/octet-stream`; the "
+        "answer is the entry's proof as above, `text/plain; charset=utf-8`, or with `Accept: application/json` this object. "
+        "`size` is the proof's. 202 in the place of 200 says that no quorum saw that checkpoint yet. Errors are "
+        "`code`, `message`, `hint`: 401, 413, 415, 429 and 503 with `Retry-After`; [the guide](../guides/run-a-ledger-server.md) "
+        "says when.",
+        kind="RFC 8785",
+        encoder="the server",
+        decoder="ledger.TlogProof.decode, ledger.verify_proof",
+        max_bytes=MAX_PROOF_BYTES,
+        make=lambda: canonical.encode({"index": 7, "size": 31, "proof": "c2sp.org/tlog-proof@v1\nindex 7\n…"}),
+        check=lambda data: canonical.decode(data, what="sample", max_bytes=MAX_PROOF_BYTES),
+    ),
+    Format(
+        title="Append tokens",
+        text="`append-tokens.json` beside a log, mode 0600: who may append over HTTP. `sha256` is of the token's text, "
+        "`chopmark-append-` and 256 random bits in base64url; `per_minute` 0 is any number. "
+        "`chopmark ledger token` writes it, and the server reads it whenever it changes.",
+        kind="RFC 8785",
+        encoder="ledger.tokens.encode_tokens",
+        decoder="ledger.tokens.decode_tokens",
+        max_bytes=MAX_TOKENS_BYTES,
+        make=lambda: encode_tokens(
+            [AppendToken(name="ci", sha256=V1.value, created="2026-11-24T12:00:00Z", per_minute=600)]
+        ),
+        check=decode_tokens,
     ),
     Format(
         title="Report",

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from chopmark.clock import Clock
@@ -214,16 +215,34 @@ class Ledger:
             UsageError: there is no such entry.
             UndecidedError: no witnessed checkpoint covers it yet.
         """
-        head = self._heads.head()
-        if not 0 <= index < head.size:
-            raise UsageError(f"the ledger has no entry {index}: it has {head.size}")
-        checkpoint = None if head.witnessed is None else Checkpoint.decode(decode_note(head.witnessed).text)
-        if head.witnessed is None or checkpoint is None or index >= checkpoint.size:
+        return self.proofs((index,))[0]
+
+    def proofs(self, indices: Sequence[int], *, witnessed: bool = True) -> tuple[bytes, ...]:
+        """Return the ``.tlog-proof`` of each of these entries, all in one checkpoint.
+
+        Args:
+            witnessed: in the newest one that a quorum cosigned; else in the log's own newest one.
+
+        Raises:
+            UsageError: there is no such entry.
+            UndecidedError: no witnessed checkpoint covers it yet, or a key cannot be used now.
+        """
+        size = self._heads.head().size
+        if (missing := next((index for index in indices if not 0 <= index < size), None)) is not None:
+            raise UsageError(f"the ledger has no entry {missing}: it has {size}")
+        note = self.witnessed_checkpoint() if witnessed else self.signed_checkpoint()
+        covered = 0 if note is None else Checkpoint.decode(decode_note(note).text).size
+        if note is None or max(indices, default=0) >= covered:
             raise UndecidedError(
-                f"no witnessed checkpoint covers entry {index} yet", code="not-witnessed-yet", hint="ask the witnesses"
+                f"no witnessed checkpoint covers entry {max(indices, default=0)} yet",
+                code="not-witnessed-yet",
+                hint="ask the witnesses",
             )
-        path = self.prove_inclusion(index, checkpoint.size)
-        return TlogProof(index=index, path=path, checkpoint_note=head.witnessed).encode()
+        node = cache(node_from_tiles(cache(self._store.tile)))  # neighbours share most of their paths
+        return tuple(
+            TlogProof(index=index, path=inclusion_path(index, covered, node), checkpoint_note=note).encode()
+            for index in indices
+        )
 
     def prove_inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         """Return the path of entry *index* in the tree of the first *size* entries.

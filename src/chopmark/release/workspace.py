@@ -16,6 +16,8 @@ from typing import Final
 from chopmark import canonical
 from chopmark.artifacts import Digest, read_file
 from chopmark.errors import DecodeError, UsageError
+from chopmark.ledger import WitnessPolicy
+from chopmark.ledger.place import LOG_CONFIG, LogPlace, SqliteSettings, find_place, read_log_place
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
 
 CONFIG: Final = "chopmark.toml"
@@ -143,6 +145,41 @@ class Workspace:
             root = next_root(root, read_file(after, max_bytes=MAX_ROOT_BYTES))
         data = read_file(folder / f"{root.trust.version}.trust.json", max_bytes=MAX_TRUST_BYTES)
         return root, open_trust(root, data)
+
+    def log_place(self, trust: TrustPolicy) -> LogPlace:
+        """Return where the ledger is, as *trust* and the workspace say."""
+        log, policy = trust.logs[0], WitnessPolicy.parse(trust.witness_policy)
+        named = {witness.name for witness in policy.witnesses}
+        return LogPlace(
+            folder=self.state,
+            origin=log.origin,
+            require=log.require,
+            store=SqliteSettings(log=self.ledger_db.name, head=self.head_db.name),
+            policy=policy,
+            keys=self.owner_keys("log"),
+            external=tuple(name for name in self.external_witnesses if name in named),
+            urls=self.witness_urls,
+        )
+
+
+def find_log(start: Path) -> tuple[LogPlace, Workspace | None]:
+    """Return the nearest log upwards from *start*: one of its own (``ledger.toml``), or that of the workspace beside it.
+
+    Raises:
+        UsageError: there is none.
+        DecodeError, Refused: what says where it is cannot be read, or trusted.
+    """
+    own, around = find_place(start, LOG_CONFIG), find_place(start, CONFIG)
+    if own is not None and (around is None or len(own.parts) >= len(around.parts)):
+        return read_log_place(own), None
+    if around is not None:
+        workspace = open_workspace(around)
+        return workspace.log_place(workspace.trusted()[1]), workspace
+    raise UsageError(
+        f"{start.resolve()}: is in no log and no workspace",
+        code="no-ledger",
+        hint="cd into one, or make one: chopmark ledger create DIR --origin log.example/models",
+    )
 
 
 def open_workspace(start: Path) -> Workspace:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -58,6 +59,13 @@ def start_own_witness(folder: Path, port: int, ctx: click.Context) -> None:
     import chopmark.apps.service.main as service
 
     service.main(["witness", "--folder", str(folder), "--port", str(port), *ctx.args])
+
+
+def start_log_server(ctx: click.Context, argv: Sequence[str]) -> None:
+    """Hand over to ``apps.service``, for the nearest log, until it is told to stop."""
+    import chopmark.apps.service.main as service
+
+    service.main(["ledger", "--workspace", str(ctx.obj), *argv, *ctx.args])
 
 
 @click.group()

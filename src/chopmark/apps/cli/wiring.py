@@ -17,7 +17,7 @@ from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
 from chopmark.errors import UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
-from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
+from chopmark.release.workspace import CONFIG, Workspace, find_log, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, sign
 from chopmark.trust import TrustedRoot, TrustPolicy
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from chopmark.ledger.index import TrustedIndex
     from chopmark.ledger.index.ports import IndexStore
     from chopmark.ledger.place import LogPlace, WitnessPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
@@ -78,21 +78,7 @@ class Site:
     @property
     def log_place(self) -> LogPlace:
         """Where the ledger is, as trust.json and the workspace say."""
-        from chopmark.ledger import WitnessPolicy
-        from chopmark.ledger.place import LogPlace, SqliteSettings
-
-        log, policy = self.trust.logs[0], WitnessPolicy.parse(self.trust.witness_policy)
-        named = {witness.name for witness in policy.witnesses}
-        return LogPlace(
-            folder=self.workspace.state,
-            origin=log.origin,
-            require=log.require,
-            store=SqliteSettings(log=self.workspace.ledger_db.name, head=self.workspace.head_db.name),
-            policy=policy,
-            keys=self.workspace.owner_keys("log"),
-            external=tuple(name for name in self.workspace.external_witnesses if name in named),
-            urls=self.workspace.witness_urls,
-        )
+        return self.workspace.log_place(self.trust)
 
     @cached_property
     def evidence(self) -> StatementLedger:
@@ -233,18 +219,7 @@ class LogSite:
         Raises:
             UsageError: there is none.
         """
-        from chopmark.ledger.place import LOG_CONFIG, find_place, read_log_place
-
-        own, workspace = find_place(start, LOG_CONFIG), find_place(start, CONFIG)
-        if own is not None and (workspace is None or len(own.parts) >= len(workspace.parts)):
-            return cls(read_log_place(own))
-        if workspace is not None:
-            return cls(Site.at(workspace).log_place)
-        raise UsageError(
-            f"{start.resolve()}: is in no log and no workspace",
-            code="no-ledger",
-            hint="cd into one, or make one: chopmark ledger create DIR --origin log.example/models",
-        )
+        return cls(find_log(start)[0])
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -351,6 +326,13 @@ def open_log_files(where: str) -> LogFiles:
     if where.startswith(("http://", "https://")):
         return HttpLog(where)
     return FolderLog(Path(where.removeprefix("file://")))
+
+
+def open_log_server(url: str, token: str) -> LogServer:
+    """Return the way to a log's server."""
+    from chopmark.adapters.http.ledger import HttpAppender
+
+    return HttpAppender(url, token)
 
 
 def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:

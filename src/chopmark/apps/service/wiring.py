@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the three configurations are made of: the only place in this app that names adapters.
+"""What the four configurations are made of: the only place in this app that names adapters.
 
-All of them start from a workspace, or a witness from a folder of its own; each opens only what is its own. A witness
+All of them start from a workspace, or a witness and a log server from a folder of their own; each opens only what is its own. A witness
 never opens the ledger, the security host never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the
 security host's state) is made only when *create* says so: a fresh one in the place of a lost one would forget it.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,17 +19,21 @@ from pathlib import Path
 from typing import Final
 
 from litestar import Litestar
+from litestar.handlers import ASGIRouteHandler
 
 from chopmark import canonical
 from chopmark.adapters.alerts.file import FileSink
+from chopmark.adapters.http.witness import HttpWitness
 from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql import fleet as sql_fleet
 from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.adapters.sql import witness as sql_witness
+from chopmark.apps.service.admission import Admission, admitter
+from chopmark.apps.service.append_routes import Appends, append_routes, say_why
 from chopmark.apps.service.fleet_routes import fleet_routes
 from chopmark.apps.service.security_routes import security_routes
-from chopmark.apps.service.static import bytes_reader, folder_reader, mount, only
+from chopmark.apps.service.static import Reader, bytes_reader, folder_reader, mount, only
 from chopmark.apps.service.web import application
 from chopmark.apps.service.witness_routes import witness_routes
 from chopmark.artifacts import read_file, write_file
@@ -37,10 +42,17 @@ from chopmark.clock import SystemClock
 from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.fleet import Fleet
 from chopmark.ledger import VerifierKey
+from chopmark.ledger.feed import feed
 from chopmark.ledger.files import LedgerFiles
-from chopmark.ledger.place import WitnessPlace
+from chopmark.ledger.intake import WAITING, Intake
+from chopmark.ledger.place import LogPlace, SqliteSettings, WitnessPlace
+from chopmark.ledger.ports import HeadStore, LogStore
+from chopmark.ledger.sequencer import Ledger
+from chopmark.ledger.static import CHECKPOINT
+from chopmark.ledger.tokens import TOKENS, Rates, TokenFile
 from chopmark.ledger.witness import Witness
-from chopmark.release.workspace import Workspace
+from chopmark.release.workspace import Workspace, find_log, open_workspace
+from chopmark.trust import TrustPolicy
 
 STATUS_OWNER: Final = "status-host"
 VERIFIER_OWNER: Final = "verifier"
@@ -135,6 +147,104 @@ def security(workspace: Workspace, *, create: bool, interval: timedelta) -> Lite
     )
     host.current()  # keys that cannot sign are found now, not when a device asks
     return application(security_routes(host))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What a log server does.
+
+    Attributes:
+        tokens: who may append; None for the file beside the log.
+        folder: serve an exported log, for reading.
+        read_only: take no entries, and open no key.
+        public_entries: serve the entries too.
+        require_signature: take only what a role of the workspace signed and may sign; else any bytes.
+        trust: that workspace; None for the log's own.
+        waiting: how many entries may wait.
+    """
+
+    tokens: Path | None = None
+    folder: Path | None = None
+    read_only: bool = False
+    public_entries: bool = False
+    require_signature: bool = False
+    trust: Path | None = None
+    waiting: int = WAITING
+
+
+def log_server(start: Path, settings: LogSettings) -> Litestar:
+    """Return the server of the nearest log upwards from *start*: its files, and the way into it."""
+
+    def files(reader: Reader) -> ASGIRouteHandler:
+        return mount("/", reader if settings.public_entries else only(_NO_ENTRIES, reader))
+
+    if settings.folder is not None:
+        return application([files(folder_reader(settings.folder))])
+    place, workspace = find_log(start)
+    close: list[Callable[[], None]] = []
+    store, heads = _stores(place, close)
+    kept = LedgerFiles(store=store, heads=heads)
+    if settings.read_only:
+        return application([files(bytes_reader(kept.find))], close=close)
+    log = _open_log(place, close)
+    appends = _appends(log, place, workspace, settings)
+
+    def find(path: str) -> bytes | None:
+        if path == CHECKPOINT:
+            log.signed_checkpoint()  # whoever else appends to this log does not sign it
+        return kept.find(path)
+
+    return application([*append_routes(appends), files(bytes_reader(find))], close=[appends.close, *close])
+
+
+def _open_log(place: LogPlace, close: list[Callable[[], None]]) -> Ledger:
+    """Open the log for appending, on connections of its own: who reads does not wait for who writes."""
+    store, heads = _stores(place, close)
+    if not store.state().once:
+        raise UsageError(
+            f"{place.origin}: keeps an entry twice that is appended twice, as every client does that tries again",
+            hint="serve it with --read-only, or make a log without --twice",
+        )
+    log = Ledger.open(
+        store=store, heads=heads, origin=place.origin, signers=kms.load_all(place.keys), clock=SystemClock()
+    )
+    log.signed_checkpoint()  # keys that cannot sign are found now, not when a client waits
+    return log
+
+
+def _appends(log: Ledger, place: LogPlace, workspace: Workspace | None, settings: LogSettings) -> Appends:
+    urls = workspace.witness_urls if workspace else {}
+    addresses = {witness.name: urls.get(witness.name) or witness.url for witness in place.policy.witnesses}
+    clients = {name: HttpWitness(url) for name, url in addresses.items() if url}
+    ask = say_why(lambda: feed(log, place.policy, clients)) if place.policy.quorum != "none" else None
+    tokens = TokenFile(settings.tokens or place.path(TOKENS))
+    tokens.tokens()  # a file that cannot be used is found now
+    admission = None
+    if settings.require_signature:
+        admission = Admission(admitter(_trust(workspace, settings)), capacity=settings.waiting)
+    return Appends(
+        tokens=tokens,
+        rates=Rates(time.monotonic),
+        intake=Intake(log, capacity=settings.waiting, feed=ask),
+        admission=admission,
+    )
+
+
+def _trust(workspace: Workspace | None, settings: LogSettings) -> TrustPolicy:
+    if settings.trust is not None:
+        workspace = open_workspace(settings.trust)
+    if workspace is None:
+        raise UsageError("--require-signature: whose?", hint="name the workspace with the roles: --trust FOLDER")
+    return workspace.trusted()[1]
+
+
+def _stores(place: LogPlace, close: list[Callable[[], None]]) -> tuple[LogStore, HeadStore]:
+    settings = place.store
+    if not isinstance(settings, SqliteSettings):
+        raise UsageError("this store is not known here", hint='use kind = "sqlite"')
+    store, heads = sql_ledger.load(place.path(settings.log)), sql_head.load(place.path(settings.head))
+    close += [store.close, heads.close]
+    return store, heads
 
 
 def snapshot_version(published: Path) -> int:
