@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Final, Self
@@ -54,7 +55,14 @@ class Client:
     def send(
         self, method: str, path: str, *, max_bytes: int, body: bytes = b"", content_type: str = ""
     ) -> tuple[int, bytes]:
-        """Return status and body of the answer.
+        """Return status and body of the answer; arguments and errors as :meth:`ask`."""
+        status, data, _ = self.ask(method, path, max_bytes=max_bytes, body=body, content_type=content_type)
+        return status, data
+
+    def ask(
+        self, method: str, path: str, *, max_bytes: int, body: bytes = b"", content_type: str = ""
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Return status, body and headers of the answer; header names are found in any case.
 
         Args:
             path: begins with a slash, and is quoted.
@@ -76,7 +84,7 @@ class Client:
                 target = self._prefix + path
                 connection.request(method, target, body=body or None, headers=headers, preload_content=False)
                 with closing(connection.getresponse()) as response:
-                    status, data = response.status, _read(response, max_bytes, watch)
+                    status, data, answered = response.status, _read(response, max_bytes, watch), response.headers
             whole = len(data) <= max_bytes
         finally:
             # A connection with an unread rest is closed, not drained: the rest may have no end.
@@ -84,7 +92,7 @@ class Client:
                 self._idle.append(connection)
             else:
                 connection.close()
-        return status, data
+        return status, data, answered
 
     def _take(self) -> HTTPConnection:
         """Return a connection, open or not."""

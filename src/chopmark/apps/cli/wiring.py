@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
     from chopmark.ledger.place import LogPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, RekorClient, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
@@ -267,6 +267,13 @@ def open_log_files(where: str) -> LogFiles:
     if where.startswith(("http://", "https://")):
         return HttpLog(where)
     return FolderLog(Path(where.removeprefix("file://")))
+
+
+def open_rekor(url: str) -> RekorClient:
+    """Return the write side of a Rekor v2 log."""
+    from chopmark.adapters.http.rekor import HttpRekor
+
+    return HttpRekor(url)
 
 
 def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:

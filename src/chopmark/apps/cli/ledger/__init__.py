@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "verify": ("read:verify", "verify a .tlog-proof offline"),
     "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
     "export": ("life:export", "write the log as static files"),
+    "rekor": ("rekor:rekor", "log signatures in a Rekor v2 log; entries that Sigstore clients read"),
     "witness": ("watch:witness", "cosign that logs only grow"),
 }
 
