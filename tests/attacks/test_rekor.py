@@ -16,14 +16,8 @@ from chopmark.errors import ChopmarkError, DecodeError, Refused, UndecidedError,
 from chopmark.keys import Algorithm
 from chopmark.ledger import SignatureLine, WitnessPolicy, cosign, decode_note, leaf_hash, sign_line, witness_key
 from chopmark.ledger.ports import RekorAnswer
-from chopmark.ledger.rekor import (
-    HashedRekord,
-    LogEntry,
-    record_signature,
-    record_signatures,
-    rekor_key,
-    verify_entry,
-)
+from chopmark.ledger.records import record_signature, record_signatures
+from chopmark.ledger.rekor import HashedRekord, LogEntry, rekor_key, verify_entry
 from chopmark.ledger.submit import submit
 from chopmark.statements import Statement, Subject, encode_envelope, sign
 from simulators.rekor import SimRekor, serving

@@ -26,7 +26,8 @@ from chopmark.ledger import (
     verify_proof,
     witness_key,
 )
-from chopmark.ledger.rekor import HashedRekord, LogEntry, record_signature, verify_entry
+from chopmark.ledger.records import record_signature
+from chopmark.ledger.rekor import HashedRekord, LogEntry, verify_entry
 from chopmark.ledger.witness import AddCheckpoint, encode_request
 from simulators.rekor import SimRekor
 from unit.ledger.kit import LOG_SIGNERS, ORIGIN, MemoryWitnessStore, make_witness

@@ -5,8 +5,8 @@
     LogEntry           leaf, place, path and signed checkpoint in one JSON object           ``TransparencyLogEntry``
 
 Rekor has no kind of leaf for an envelope: what it logs is the SHA-256 of the bytes that were signed (DSSE's encoding), one
-leaf for each signature. A leaf is made here for P-256 alone: Rekor takes no pure Ed25519 and no ML-DSA. The same leaf in a
-log of ours is read by Sigstore clients as :func:`from_proof` writes it.
+leaf for each signature (:mod:`chopmark.ledger.records` makes them). The same leaf in a log of ours is read by Sigstore
+clients as :func:`from_proof` writes it.
 
 An entry is believed in nothing before :func:`verify_entry`: the caller says which leaf it expects, which keys the log has
 and which witnesses are enough. What is logged is verified by nobody here: a leaf says that a key signed a digest.
@@ -16,9 +16,8 @@ Source: rekor-tiles CLIENTS.md; protobuf-specs sigstore_rekor.proto; specs: C2SP
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +25,7 @@ import msgspec
 
 from chopmark import canonical
 from chopmark.canonical import decode_base64, encode_base64
-from chopmark.errors import DecodeError, Refused, UsageError, VerificationError
+from chopmark.errors import DecodeError, Refused, UsageError
 from chopmark.keys import Algorithm, PublicKey
 from chopmark.ledger.checkpoint import Checkpoint, decode_decimal, decode_hash
 from chopmark.ledger.merkle import MAX_PATH
@@ -38,10 +37,10 @@ from chopmark.ledger.verify import Included, verify_proof
 
 KIND: Final = "hashedrekord"
 VERSION: Final = "0.0.2"
+_BEGINS: Final = b'{"apiVersion":"0.0.2","kind":"hashedrekord",'
 P256: Final = "PKIX_ECDSA_P256_SHA_256"
 MAX_LOG_ENTRY_BYTES: Final = 2 * 1024 * 1024
 """A note of the longest, its newlines escaped, beside a leaf of the longest."""
-_P256_HINT: Final = "it takes P-256: sign with an ecdsa-p256 key too, or log the statement in a log of your own"
 
 _HASHES: Final[Mapping[str, tuple[str, int]]] = {
     P256: ("SHA2_256", 32),
@@ -186,6 +185,17 @@ class HashedRekord:
         return {"content": encode_base64(self.signature), "verifier": verifier}
 
 
+def is_hashed_rekord(leaf: bytes) -> bool:
+    """Tell whether *leaf* is a ``hashedrekord`` in its one form; all others are somebody else's."""
+    if not leaf.startswith(_BEGINS):
+        return False
+    try:
+        HashedRekord.decode(leaf)
+    except DecodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
     """A ``TransparencyLogEntry``: what Sigstore bundles carry. Nothing in it is verified by being read.
@@ -280,69 +290,6 @@ def rekor_key(origin: str, public: PublicKey) -> VerifierKey:
     if public.algorithm is Algorithm.ED25519:
         return log_key(origin, public)
     raise UsageError(f"{origin}: no Rekor log signs with {public.algorithm}", hint="its key is Ed25519 or P-256")
-
-
-def record_signature(message: bytes, signature: bytes, key: PublicKey) -> HashedRekord:
-    """Return the leaf that logs *signature* by *key* over *message* (for an envelope: DSSE's encoding of it).
-
-    Raises:
-        UsageError: ``not-loggable``: a signature that Rekor does not take.
-        VerificationError: ``bad-signature``: it is not *key*'s.
-    """
-    if key.algorithm is not Algorithm.ECDSA_P256:
-        raise UsageError(
-            f"Rekor does not log signatures with {key.algorithm}",
-            code="not-loggable",
-            hint=_P256_HINT,
-        )
-    if not key.verify(signature, message):
-        raise VerificationError(f"the signature of {key.keyid[:8]} does not verify", code="bad-signature")
-    return HashedRekord(digest=hashlib.sha256(message).digest(), signature=signature, verifier=key.spki)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Records:
-    """What of an envelope can be logged.
-
-    Attributes:
-        made: the key of each signature that can, and the leaf.
-        passed_over: the other signatures, each with the reason.
-    """
-
-    made: tuple[tuple[PublicKey, HashedRekord], ...]
-    passed_over: tuple[str, ...]
-
-
-def record_signatures(message: bytes, signatures: Iterable[tuple[str, bytes]], keys: Sequence[PublicKey]) -> Records:
-    """Return the leaves of an envelope.
-
-    Args:
-        message: what the signatures are over.
-        signatures: (key id, signature); a key id that is none of *keys* is a hint that nobody follows.
-        keys: whose signatures may be logged.
-
-    Raises:
-        UsageError: ``not-loggable``: none can be.
-        VerificationError: ``bad-signature``: one is said to be by a key of *keys*, and is not.
-    """
-    known = {key.keyid: key for key in keys}
-    made: list[tuple[PublicKey, HashedRekord]] = []
-    passed_over: list[str] = []
-    for keyid, signature in signatures:
-        key = known.get(keyid) or next((key for key in keys if key.verify(signature, message)), None)
-        if key is None:
-            passed_over.append(f"{keyid[:8] or 'a signature without key id'}: by none of the keys that are known here")
-        elif key.algorithm is not Algorithm.ECDSA_P256:
-            passed_over.append(f"{key.keyid[:8]}: Rekor does not log signatures with {key.algorithm}")
-        else:
-            made.append((key, record_signature(message, signature, key)))
-    if not made:
-        raise UsageError(
-            "no signature of this envelope can be logged in Rekor: " + ("; ".join(passed_over) or "it has none"),
-            code="not-loggable",
-            hint=_P256_HINT,
-        )
-    return Records(made=tuple(made), passed_over=tuple(passed_over))
 
 
 def verify_entry(

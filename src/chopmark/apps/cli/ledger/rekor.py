@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from chopmark.keys import PublicKey
     from chopmark.ledger import Included, VerifierKey, WitnessPolicy
     from chopmark.ledger.place import LogPlace
-    from chopmark.ledger.rekor import LogEntry, Records
+    from chopmark.ledger.records import Records
+    from chopmark.ledger.rekor import LogEntry
 
 _MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 _MAX_KEY_BYTES = 16_384
@@ -197,7 +198,7 @@ def _records(start: Path, envelope: Path, keys: tuple[Path, ...]) -> Records:
     from chopmark.artifacts import read_file
     from chopmark.errors import DecodeError
     from chopmark.keys import read_public_key
-    from chopmark.ledger.rekor import record_signatures
+    from chopmark.ledger.records import record_signatures
     from chopmark.statements import decode_envelope, decode_oms
 
     data = read_file(envelope, max_bytes=_MAX_ENVELOPE_BYTES)
@@ -212,8 +213,7 @@ def _records(start: Path, envelope: Path, keys: tuple[Path, ...]) -> Records:
         known = [read_public_key(read_file(path, max_bytes=_MAX_KEY_BYTES)) for path in keys]
     else:
         known = [key for owner in Site.at(start).trust.owners.values() for key in owner.keys]
-    records = record_signatures(signed.message, ((s.keyid, s.sig) for s in signed.signatures), known)
-    return records
+    return record_signatures(signed.message, ((s.keyid, s.sig) for s in signed.signatures), known)
 
 
 def _ours(start: Path) -> _Log:
