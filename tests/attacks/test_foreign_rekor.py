@@ -136,6 +136,8 @@ def test_a_real_rekor_logs_what_we_sign(algorithm, programs, sigstore_bin, tmp_p
         assert refused.value.code == "not-accepted"
         for name, other in PURE.items():
             assert client.create_entry(pure_request(name, generate(other))).status >= 400, name
+    with rekor_running(programs, tmp_path, signer) as url:  # it remembers after a restart
+        assert not submit(records[0], HttpRekor(url), files, key=key, policy=NONE).new
     note = files.find("checkpoint", max_bytes=10_000)
     checkpoint = verify_checkpoint(note, origin=ORIGIN, require=[key], policy=NONE).checkpoint
     assert list(StaticLog(files, checkpoint).entries(0, 3)) == [one.encode() for one in records]

@@ -170,6 +170,8 @@ def test_exists_already_is_looked_up_and_not_believed(denial):
     with pytest.raises(error) as raised:
         ask(rekor)
     assert raised.value.code == code
+    if error is Refused:
+        assert raised.value.evidence["entry"] == LEAVES[2]  # what stands there instead is kept
 
 
 def test_exists_already_in_files_of_another_log():

@@ -89,7 +89,7 @@ def test_a_checkpoint_under_a_p256_key():
     assert seen.checkpoint.size == 1
     with pytest.raises(UsageError):
         log_key("rekor.example", P256.public)  # no log of ours signs so
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError, match="a signature type that is not used here"):
         VerifierKey.decode(f"x+{P256.public.keyid[:8]}+{b64encode(bytes([2]) + P256.public.spki).decode()}")
 
 
@@ -148,6 +148,20 @@ def test_what_is_said_when_it_cannot_be(log, words, code, said, capsys):
     Path("ed.pub").write_text(ED.public.pem)
     assert run(["ledger", "rekor", *words]) == code
     assert said in capsys.readouterr().err
+
+
+def test_two_signatures_are_two_entries(log, capsys):
+    second = generate(Algorithm.ECDSA_P256)
+    Path("second.pub").write_text(second.public.pem)
+    Path("two.json").write_bytes(encode_envelope(sign(STATEMENT, [P256, second])))
+    keys = ["--key", "p256.pub", "--key", "second.pub"]
+    assert run(["ledger", "rekor", "append", "two.json", *keys]) == 0
+    verify = ["ledger", "rekor", "verify", "two.json", *keys]
+    entries = [f"two.json.{signer.public.keyid[:8]}.tle.json" for signer in (P256, second)]
+    assert [run(verify), *(run([*verify, "--entry", entry]) for entry in entries)] == [0, 0, 0]
+    Path(entries[0]).write_bytes(Path(entries[1]).read_bytes())
+    assert run(verify) == 1
+    assert "about something else" in capsys.readouterr().err
 
 
 def test_an_entry_that_is_no_hashedrekord(log, capsys):

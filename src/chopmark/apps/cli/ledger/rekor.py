@@ -6,6 +6,7 @@ An entry lies beside its envelope: ``model.sig.1a2b3c4d.tle.json``, with the fir
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from chopmark.ledger import Included, VerifierKey, WitnessPolicy
     from chopmark.ledger.place import LogPlace
     from chopmark.ledger.records import Records
-    from chopmark.ledger.rekor import LogEntry
+    from chopmark.ledger.rekor import HashedRekord, LogEntry
 
 _MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 _MAX_KEY_BYTES = 16_384
@@ -129,21 +130,12 @@ def verify(
         chopmark ledger rekor verify model.sig --log-key rekor.pub --origin rekor.example
         chopmark ledger rekor verify model.sig --key packager.pub
     """
-    from chopmark.artifacts import read_file
-    from chopmark.errors import VerificationError
-    from chopmark.ledger.rekor import MAX_LOG_ENTRY_BYTES, LogEntry, verify_entry
+    from chopmark.ledger.rekor import verify_entry
 
     records = _records(start, envelope, keys)
     log = _ours(start) if log_key is None else _theirs(log_key, origin, policy)
     logged = []
-    for key, record in records.made:
-        path = entry or _beside(envelope, key)
-        if not path.exists():
-            hint = "chopmark ledger rekor append writes it"
-            raise VerificationError(
-                f"{path}: no entry for the signature of {key.keyid[:8]}", code="not-logged", hint=hint
-            )
-        read = LogEntry.decode(read_file(path, max_bytes=MAX_LOG_ENTRY_BYTES))
+    for key, record, read in _kept(envelope, records, entry):
         found = verify_entry(read, record.encode(), origin=log.origin, require=log.require, policy=log.policy)
         logged.append(_Made(key=key, entry=read, included=found))
     return _answer(envelope, logged, records)
@@ -214,6 +206,28 @@ def _records(start: Path, envelope: Path, keys: tuple[Path, ...]) -> Records:
     else:
         known = [key for owner in Site.at(start).trust.owners.values() for key in owner.keys]
     return record_signatures(signed.message, ((s.keyid, s.sig) for s in signed.signatures), known)
+
+
+def _kept(envelope: Path, records: Records, entry: Path | None) -> Iterator[tuple[PublicKey, HashedRekord, LogEntry]]:
+    """Yield what to verify: the file *entry* for the signature that it is about, or for each signature the file beside it."""
+    from chopmark.artifacts import read_file
+    from chopmark.errors import VerificationError
+    from chopmark.ledger.rekor import MAX_LOG_ENTRY_BYTES, LogEntry
+
+    if entry is not None:
+        read = LogEntry.decode(read_file(entry, max_bytes=MAX_LOG_ENTRY_BYTES))
+        about = [(key, record) for key, record in records.made if record.encode() == read.body]
+        for key, record in about or records.made[:1]:  # about none of them: verifying says so
+            yield key, record, read
+        return
+    for key, record in records.made:
+        path = _beside(envelope, key)
+        if not path.exists():
+            hint = "chopmark ledger rekor append writes it"
+            raise VerificationError(
+                f"{path}: no entry for the signature of {key.keyid[:8]}", code="not-logged", hint=hint
+            )
+        yield key, record, LogEntry.decode(read_file(path, max_bytes=MAX_LOG_ENTRY_BYTES))
 
 
 def _ours(start: Path) -> _Log:
