@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from chopmark.adapters.kms.file import generate
 from chopmark.errors import ChopmarkError, Refused
+from chopmark.keys import Algorithm
 from chopmark.ledger import (
     Checkpoint,
     TlogProof,
@@ -26,12 +28,17 @@ from chopmark.ledger import (
 )
 from chopmark.ledger.carry import answer_to, request_to, take_answers
 from chopmark.ledger.place import read_witness_place, write_witness_config
+from chopmark.ledger.rekor import HashedRekord, LogEntry, record_signature, verify_entry
 from chopmark.ledger.witness import AddCheckpoint, encode_request
+from simulators.rekor import SimRekor
 from unit.ledger.kit import LOG_SIGNERS, ORIGIN, MemoryWitnessStore, close, make_ledger, make_witness, policy_of
 
 SIGNED = sign_checkpoint(Checkpoint(origin=ORIGIN, size=1, root=leaf_hash(b"e")), LOG_SIGNERS[:1], timestamp=1).encode()
 KEYS = [log_key(ORIGIN, signer.public) for signer in LOG_SIGNERS]
 PROOF = TlogProof(index=0, path=(bytes(32), bytes(32)), checkpoint_note=SIGNED, extra=b"extra").encode()
+P256 = generate(Algorithm.ECDSA_P256)
+REKOR = SimRekor(LOG_SIGNERS[0], entries=[record_signature(b"m", P256.sign(b"m"), P256.public).encode()] * 3)
+REKOR_ENTRY = REKOR.entry(2).encode()
 REQUEST = encode_request(0, [bytes(32)], SIGNED)
 VKEY = witness_key("w", LOG_SIGNERS[0].public).encode()
 POLICY = f"log {KEYS[0].encode()}\nwitness a {VKEY}\ngroup g any a\nquorum g\n".encode()
@@ -67,6 +74,8 @@ def text(function):
 
 
 READERS = {
+    "hashedrekord": (REKOR.entries[0], HashedRekord.decode, lambda leaf: leaf.encode()),
+    "log entry": (REKOR_ENTRY, LogEntry.decode, None),  # other spellings of its JSON are taken
     "note": (SIGNED, decode_note, lambda note: note.encode()),
     "proof": (PROOF, TlogProof.decode, lambda proof: proof.encode()),
     "request": (REQUEST, AddCheckpoint.decode, lambda request: request.encode()),
@@ -108,6 +117,17 @@ def test_readers(name, data):
 def test_verify_proof_refuses(data, leaf):
     with pytest.raises(Refused):  # two hashes in the path of a tree of one entry: never valid
         verify_proof(data, leaf, origin=ORIGIN, require=[KEYS[0].encode()], policy=NONE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(near(REKOR_ENTRY))
+def test_a_log_entry_verifies_or_is_refused(data):
+    try:
+        entry = LogEntry.decode(data)
+        verify_entry(entry, REKOR.entries[2], origin=REKOR.key.name, require=[REKOR.key], policy=NONE)
+    except ChopmarkError:
+        return
+    assert (entry.index, entry.path) == (2, REKOR.entry(2).path)
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,6 +9,9 @@ Three kinds of lines are made and checked:
 * ``ED25519`` (0x01): Ed25519 over the text.
 * ``COSIGNATURE`` (0x04): Ed25519 over a time and the text.
 * ``ML_DSA_44`` (0x06): ML-DSA-44 over signer, time, origin, size and root; extension lines are *not* covered.
+
+One is only checked, for logs of other people: ``ECDSA`` (0x02), P-256 over the text. Its key id does not hold the name, so
+it has no vkey here: whoever verifies such a log has the name and the key from somewhere else.
 """
 
 from __future__ import annotations
@@ -38,12 +41,19 @@ class LineKind(IntEnum):
     """The signature types of signed-note that are used here."""
 
     ED25519 = 0x01
+    ECDSA = 0x02
     COSIGNATURE = 0x04
     ML_DSA_44 = 0x06
 
     @property
     def algorithm(self) -> Algorithm:
-        return Algorithm.ML_DSA_44 if self is LineKind.ML_DSA_44 else Algorithm.ED25519
+        others = {LineKind.ECDSA: Algorithm.ECDSA_P256, LineKind.ML_DSA_44: Algorithm.ML_DSA_44}
+        return others.get(self, Algorithm.ED25519)
+
+    @property
+    def over_text(self) -> bool:
+        """Whether it signs the text alone, with no time."""
+        return self in (LineKind.ED25519, LineKind.ECDSA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +71,25 @@ class VerifierKey:
 
     @property
     def key_id(self) -> bytes:
-        """The first 4 bytes of the hash of name, kind and key: an identifier, no protection."""
+        """The first 4 bytes of :attr:`key_hash`: an identifier, no protection."""
+        return self.key_hash[:_KEY_ID_BYTES]
+
+    @property
+    def key_hash(self) -> bytes:
+        """The hash of name, kind and key; of an ECDSA key, of its SubjectPublicKeyInfo alone."""
+        if self.kind is LineKind.ECDSA:
+            return hashlib.sha256(self.public.spki).digest()
         data = self.name.encode("utf-8") + b"\n" + bytes([self.kind]) + self.public.raw
-        return hashlib.sha256(data).digest()[:_KEY_ID_BYTES]
+        return hashlib.sha256(data).digest()
 
     def encode(self) -> str:
-        """Return the vkey."""
+        """Return the vkey.
+
+        Raises:
+            UsageError: an ECDSA key has none.
+        """
+        if self.kind is LineKind.ECDSA:
+            raise UsageError(f"{self.name}: an ECDSA key has no vkey", hint="hand over its name and its PEM")
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(bytes([self.kind]) + self.public.raw)}"
 
     @classmethod
@@ -81,7 +104,7 @@ class VerifierKey:
             raise DecodeError("vkey: not name+id+key")
         name, key_id, encoded = parts
         data = decode_base64(encoded, what="vkey")
-        if not data or data[0] not in tuple(LineKind):
+        if not data or data[0] not in tuple(LineKind) or data[0] == LineKind.ECDSA:
             raise DecodeError("vkey: a signature type that is not used here")
         kind = LineKind(data[0])
         key = cls(name=name, kind=kind, public=PublicKey.from_raw(kind.algorithm, data[1:]))
@@ -160,7 +183,7 @@ def sign_line(key: VerifierKey, signer: Signer, text: str, *, timestamp: int = 0
     """
     if signer.public != key.public or not 0 <= timestamp <= MAX_TIMESTAMP:
         raise UsageError(f"{key.name}: not this signer's key, or a time that cannot be")
-    if key.kind is LineKind.ED25519:
+    if key.kind.over_text:
         return SignatureLine(name=key.name, key_id=key.key_id, signature=signer.sign(text.encode("utf-8")))
     signature = timestamp.to_bytes(_TIME_BYTES, "big") + signer.sign(_message(key, text, timestamp))
     return SignatureLine(name=key.name, key_id=key.key_id, signature=signature)
@@ -220,7 +243,7 @@ def verify_lines(text: str, lines: Iterable[SignatureLine], keys: Iterable[Verif
 def _verify_line(key: VerifierKey, line: SignatureLine, text: str) -> int:
     """Return the time in the line."""
     timestamp, signature, message = 0, line.signature, text.encode("utf-8")
-    if key.kind is not LineKind.ED25519:
+    if not key.kind.over_text:
         timestamp, signature = int.from_bytes(signature[:_TIME_BYTES], "big"), signature[_TIME_BYTES:]
         if len(line.signature) < _TIME_BYTES or timestamp > MAX_TIMESTAMP:
             raise VerificationError(f"the signature of {key.name} has no time that can be", code="bad-signature")

@@ -291,3 +291,36 @@ class LogServer(ABC):
 
     @abstractmethod
     def _append(self, entry: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RekorAnswer:
+    """What a Rekor v2 log said; none of it is believed.
+
+    Attributes:
+        at: where an equal entry stands already, in its words; empty where it says nothing of it.
+    """
+
+    status: int
+    body: bytes
+    at: str = ""
+
+
+class RekorClient(ABC):
+    """A way to the write side of a Rekor v2 log.
+
+    Guarantee: a request is sent at most once for each call, and there is time for a checkpoint to be published.
+    """
+
+    def create_entry(self, request: bytes) -> RekorAnswer:
+        """Ask that an entry be logged.
+
+        Raises:
+            UndecidedError: no answer; it may be logged all the same.
+        """
+        hint = "check its address and the network; asking again logs nothing twice"
+        with foreign(UndecidedError, "no answer from Rekor", code="unreachable", hint=hint):
+            return self._create_entry(request)
+
+    @abstractmethod
+    def _create_entry(self, request: bytes) -> RekorAnswer: ...

@@ -50,13 +50,15 @@ class Included:
     cosigned_at: datetime | None
 
 
-def verify_proof(proof: bytes, leaf: bytes, *, origin: str, require: Sequence[str], policy: WitnessPolicy) -> Included:
+def verify_proof(
+    proof: bytes, leaf: bytes, *, origin: str, require: Sequence[str | VerifierKey], policy: WitnessPolicy
+) -> Included:
     """Check that *leaf* stands in the log *origin*.
 
     Args:
         proof: a ``.tlog-proof``, as received.
         leaf: the entry's bytes, recomputed by the caller.
-        require: vkeys of the log that must *all* have signed.
+        require: keys of the log that must *all* have signed: vkeys, or what they spell.
         policy: which witnesses are enough.
 
     Raises:
@@ -79,7 +81,9 @@ def verify_proof(proof: bytes, leaf: bytes, *, origin: str, require: Sequence[st
     )
 
 
-def verify_checkpoint(note: bytes, *, origin: str, require: Sequence[str], policy: WitnessPolicy) -> Witnessed:
+def verify_checkpoint(
+    note: bytes, *, origin: str, require: Sequence[str | VerifierKey], policy: WitnessPolicy
+) -> Witnessed:
     """Check that *note* is a checkpoint of *origin*, signed by all of *require* and seen by the quorum of *policy*.
 
     Raises:
@@ -133,9 +137,9 @@ def check_growth(stored: Checkpoint, seen: Checkpoint) -> None:
         )
 
 
-def _required(require: Sequence[str]) -> tuple[VerifierKey, ...]:
+def _required(require: Sequence[str | VerifierKey]) -> tuple[VerifierKey, ...]:
     try:
-        keys = tuple(VerifierKey.decode(text) for text in require)
+        keys = tuple(key if isinstance(key, VerifierKey) else VerifierKey.decode(key) for key in require)
     except DecodeError as error:
         raise UsageError(f"a required log key is none: {error.message}") from error
     if not keys:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chopmark.artifacts import BlobStore
+from chopmark.ledger.rekor import is_hashed_rekord
 from chopmark.ledger.sequencer import Ledger
 from chopmark.statements import Envelope, decode_envelope, decode_leaf, encode_envelope, statement_leaf
 
@@ -36,6 +37,8 @@ class StatementLedger:
             VerificationError: an entry or a stored envelope is damaged.
         """
         for index, leaf in enumerate(self._ledger.entries(0, self._ledger.checkpoint.size)):
+            if is_hashed_rekord(leaf):
+                continue  # logged for Sigstore clients: it names a statement's signature, and is none
             found = decode_leaf(leaf)
             if isinstance(found, Envelope):
                 yield index, found

@@ -21,7 +21,7 @@ from chopmark.statements.model import (
     pae,
     short_type,
 )
-from chopmark.statements.oms import OMS_FILE, build_oms, verify_oms
+from chopmark.statements.oms import OMS_FILE, build_oms, decode_oms, verify_oms
 from chopmark.statements.verify import verified, verify, verify_any
 from chopmark.statements.wire import (
     decode_envelope,
@@ -48,6 +48,7 @@ __all__ = [
     "build_oms",
     "decode_envelope",
     "decode_leaf",
+    "decode_oms",
     "decode_statement",
     "encode_envelope",
     "encode_statement",

@@ -19,7 +19,7 @@ from chopmark import canonical
 from chopmark.artifacts import Digest, Manifest
 from chopmark.errors import DecodeError, UsageError, VerificationError
 from chopmark.keys import Algorithm, PublicKey, Signer
-from chopmark.statements.model import PAYLOAD_TYPE, STATEMENT_TYPE, PredicateType, pae
+from chopmark.statements.model import PAYLOAD_TYPE, STATEMENT_TYPE, Envelope, PredicateType, Signature, pae
 
 OMS_FILE: Final = "model.sig"
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -110,6 +110,19 @@ def build_oms(manifest: Manifest, signer: Signer, *, name: str) -> bytes:
     )
 
 
+def decode_oms(bundle: bytes) -> Envelope:
+    """Return the envelope in *bundle*; nothing is verified, and its payload is not looked into.
+
+    Raises:
+        DecodeError: not such a bundle.
+    """
+    wire = _decode(bundle)
+    return Envelope(
+        payload=canonical.decode_base64(wire.envelope.payload, what="OMS payload"),
+        signatures=(Signature("", canonical.decode_base64(wire.envelope.signatures[0].sig, what="OMS signature")),),
+    )
+
+
 def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     """Check that *bundle* was signed by *key* over exactly the files of *manifest*; return its root digest.
 
@@ -117,13 +130,7 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
         VerificationError: another key, a bad signature, or other files.
         DecodeError: not such a bundle.
     """
-    wire = canonical.decode_as(bundle, _Bundle, what="OMS bundle", max_bytes=MAX_BUNDLE_BYTES)
-    if wire.media_type != BUNDLE_TYPE or wire.envelope.payload_type != PAYLOAD_TYPE:
-        raise DecodeError("OMS bundle: an unknown kind of bundle or payload")
-    if len(wire.envelope.signatures) != 1:
-        raise DecodeError(
-            f"OMS bundle: {len(wire.envelope.signatures)} signatures; stock verifiers look at the first only, so one is allowed"
-        )
+    wire = _decode(bundle)
     payload = canonical.decode_base64(wire.envelope.payload, what="OMS payload")
     signature = canonical.decode_base64(wire.envelope.signatures[0].sig, what="OMS signature")
     if wire.material.public_key.hint != _hint(key) or not key.verify(signature, pae(PAYLOAD_TYPE, payload)):
@@ -141,6 +148,17 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     if statement.subject[0].digest != {"sha256": root.hex}:
         raise VerificationError("OMS bundle: its root digest is not that of its files", code="oms-mismatch")
     return root
+
+
+def _decode(bundle: bytes) -> _Bundle:
+    wire = canonical.decode_as(bundle, _Bundle, what="OMS bundle", max_bytes=MAX_BUNDLE_BYTES)
+    if wire.media_type != BUNDLE_TYPE or wire.envelope.payload_type != PAYLOAD_TYPE:
+        raise DecodeError("OMS bundle: an unknown kind of bundle or payload")
+    if len(wire.envelope.signatures) != 1:
+        raise DecodeError(
+            f"OMS bundle: {len(wire.envelope.signatures)} signatures; stock verifiers look at the first only, so one is allowed"
+        )
+    return wire
 
 
 def _check_form(statement: _Statement) -> None:

@@ -57,11 +57,11 @@ def install_python(folder: Path, *, needs_other_python: Sequence[str] = (), pack
     return folder / "bin"
 
 
-def install_go(folder: Path, *, packages: Sequence[str] = (".",)) -> Path:
-    """Build the programs of *packages* in a copy of the module that lies here; return the folder with them."""
+def install_go(folder: Path, *, packages: Sequence[str] = (".",), source: Path = HERE) -> Path:
+    """Build the programs of *packages* in a copy of the module in *source*; return the folder with them."""
     if shutil.which("go") is None:
         pytest.skip("foreign client: there is no Go on this machine")
-    for path in (*HERE.glob("*.go"), HERE / "go.mod"):
+    for path in (*source.glob("*.go"), source / "go.mod"):
         folder.mkdir(exist_ok=True)
         shutil.copy(path, folder)
     _fetch(["go", "list", "-deps", *packages], "a Go client", cwd=folder, env=GO_ENV)

@@ -62,7 +62,15 @@ class Client:
         content_type: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Return status and body of the answer.
+        """Return status and body of the answer; arguments and errors as :meth:`ask`."""
+        sent = {**(headers or {}), **({"Content-Type": content_type} if content_type else {})}
+        status, data, _ = self.ask(method, path, max_bytes=max_bytes, body=body, headers=sent)
+        return status, data
+
+    def ask(
+        self, method: str, path: str, *, max_bytes: int, body: bytes = b"", headers: Mapping[str, str]
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Return status, body and headers of the answer; header names are found in any case.
 
         Args:
             path: begins with a slash, and is quoted.
@@ -73,7 +81,6 @@ class Client:
             Exception: there was no answer, or not a whole one.
         """
         connection = self._take()
-        sent = {**(headers or {}), **({"Content-Type": content_type} if content_type else {})}
         whole = False
         try:
             with _Watch(self._patience_s) as watch:
@@ -83,9 +90,9 @@ class Client:
                 watch.over(connection.sock)
                 connection.timeout = self._read_s
                 target = self._prefix + path
-                connection.request(method, target, body=body or None, headers=sent, preload_content=False)
+                connection.request(method, target, body=body or None, headers=headers, preload_content=False)
                 with closing(connection.getresponse()) as response:
-                    status, data = response.status, _read(response, max_bytes, watch)
+                    status, data, answered = response.status, _read(response, max_bytes, watch), response.headers
             whole = len(data) <= max_bytes
         finally:
             # A connection with an unread rest is closed, not drained: the rest may have no end.
@@ -93,7 +100,7 @@ class Client:
                 self._idle.append(connection)
             else:
                 connection.close()
-        return status, data
+        return status, data, answered
 
     def _take(self) -> HTTPConnection:
         """Return a connection, open or not."""

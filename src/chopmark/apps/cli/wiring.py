@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from chopmark.ledger.index import TrustedIndex
     from chopmark.ledger.index.ports import IndexStore
     from chopmark.ledger.place import LogPlace, WitnessPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, WitnessClient
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, RekorClient, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
@@ -333,6 +333,13 @@ def open_log_server(url: str, token: str) -> LogServer:
     from chopmark.adapters.http.ledger import HttpAppender
 
     return HttpAppender(url, token)
+
+
+def open_rekor(url: str) -> RekorClient:
+    """Return the write side of a Rekor v2 log."""
+    from chopmark.adapters.http.rekor import HttpRekor
+
+    return HttpRekor(url)
 
 
 def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "index": ("index:index", "every entry about a model, digest or signer, proven complete"),
     "serve": ("serve:serve", "serve it over HTTP: files, and POST /append"),
     "token": ("serve:token", "who may append over HTTP"),
+    "rekor": ("rekor:rekor", "log signatures in a Rekor v2 log; entries that Sigstore clients read"),
     "witness": ("watch:witness", "cosign that logs only grow"),
     "create-witness": ("watch:create_witness", "make a witness of its own: keys, memory, witness.toml"),
     "cosign": ("watch:cosign", "cosign a request that was carried here, without a network"),
