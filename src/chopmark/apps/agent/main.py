@@ -18,7 +18,7 @@ from types import FrameType
 from chopmark.apps.agent import wiring
 from chopmark.apps.agent.loop import Turn, loop, turn
 from chopmark.artifacts import Digest, read_file
-from chopmark.device import TIER, Config, Device, Enrolment, Refreshed, Verdict, Verified, check
+from chopmark.device import TIER, Config, Device, Enrolment, Refreshed, Refusal, Verdict, Verified, check
 from chopmark.device import enroll as enroll_device
 from chopmark.errors import spoken
 from chopmark.trust import MAX_ROOT_BYTES
@@ -111,7 +111,7 @@ def verify(folder: Path) -> Mapping[str, Verdict]:
 
 def _lines(device: Device, found: Turn) -> list[str]:
     """Return what is worth a line."""
-    lines = [f"{r.model or 'channel'}: refused at step {r.step}: {r.code}: {r.message}" for r in found.refusals]
+    lines = [f"{_where(r)}: refused at step {r.step}: {r.code}: {r.message}" for r in found.refusals]
     for error in found.undecided:
         what, *hint = spoken(error)
         lines += [f"undecided: {what}", *hint]
@@ -130,6 +130,10 @@ def _lines(device: Device, found: Turn) -> list[str]:
     if delivery is not None and delivery.behind:
         lines.append("the service knows a newer publication than this device is shown: look for who serves the channel")
     return [*lines, f"tier T{TIER}; rollback memory: {device.rollback_memory}"]
+
+
+def _where(refusal: Refusal) -> str:
+    return " in slot ".join(part for part in (refusal.model or "channel", refusal.slot) if part)
 
 
 class _Talk:
