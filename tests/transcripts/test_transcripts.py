@@ -5,7 +5,9 @@ $ chopmark hash model.onnx --json      a command; each file starts in an empty f
 {"ok": true, …                         what it says on stdout; … stands for anything
 ! hint: …                              what it says on stderr
 [1]                                    its exit code, where that is not 0
-$ write model.onnx other               replaces a file by text; `chmod`, `mkdir`, `rm` and `cd` work too
+$ write model.onnx other               replaces a file by text; `chmod`, `mkdir`, `rm`, `move` and `cd` work too
+$ custom evil.onnx com.evil            writes a model whose operator is of another domain
+$ public key.pem key.pub               writes the public half of a private key
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from cryptography.hazmat.primitives import serialization
 from onnx import TensorProto, helper
 
 from chopmark.apps.cli.main import run
@@ -73,6 +76,14 @@ def speak(command: str) -> tuple[int, str]:
             Path(path).unlink()
         case ["link", target, path]:
             Path(path).symlink_to(target)
+        case ["move", path, target]:
+            Path(path).rename(target)
+        case ["custom", path, domain]:
+            Path(path).write_bytes(a_model(domain))
+        case ["public", path, target]:
+            key = serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
+            form = serialization.PublicFormat.SubjectPublicKeyInfo
+            Path(target).write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
         case ["cd", path]:
             os.chdir(path)
         case _:
@@ -85,10 +96,12 @@ def pattern(lines: list[str]) -> str:
     return ".*?".join(re.escape(part) for part in text.split("…"))
 
 
-def a_model() -> bytes:
+def a_model(domain: str = "") -> bytes:
     table = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "g", table[:1], table[1:])
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    operator = "Gelu" if domain else "Softmax"
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"], domain=domain)], "g", table[:1], table[1:])
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return bytes(model.SerializeToString(deterministic=True))
 
 

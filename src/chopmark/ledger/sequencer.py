@@ -215,7 +215,7 @@ class Ledger:
         """
         head = self._heads.head()
         if not 0 <= index < head.size:
-            raise UsageError(f"the ledger has no entry {index}: it has {head.size}")
+            raise UsageError(f"the ledger has no entry {index}: it has {head.size}", hint="indices begin at 0")
         checkpoint = None if head.witnessed is None else Checkpoint.decode(decode_note(head.witnessed).text)
         if head.witnessed is None or checkpoint is None or index >= checkpoint.size:
             raise UndecidedError(
@@ -331,7 +331,7 @@ def _read_edge(store: LogStore, state: LogState) -> Edge:
         raise VerificationError(
             "the tiles lead to another root than the one stored",
             code="ledger-corrupt",
-            hint="run fsck",
+            hint="restore a copy of the log",
             evidence=evidence,
         )
     return edge

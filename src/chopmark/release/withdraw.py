@@ -29,8 +29,19 @@ class Withdrawal:
     commit: str
 
 
-def withdraw(model: str, *, host: GitHost, trust: TrustPolicy, by: Committer, at: datetime, reason: str) -> Withdrawal:
-    """Revert the merge of the current release of *model* on main.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalPlan:
+    """What a withdrawal would do: take *release* back to *fallback*, by reverting *merge* to its *parent* on *base*."""
+
+    release: Release
+    fallback: Release
+    base: str
+    merge: str
+    parent: str
+
+
+def plan_withdrawal(model: str, *, host: GitHost, trust: TrustPolicy) -> WithdrawalPlan:
+    """Find what taking the current release of *model* back leads to; nothing is changed.
 
     Raises:
         UsageError: there is no release, or none before it.
@@ -51,13 +62,24 @@ def withdraw(model: str, *, host: GitHost, trust: TrustPolicy, by: Committer, at
         )
     release = read_approved(host, base, current.release.digest, trust).release
     fallback = _check_fallback(host, base, release, earlier.release.digest, trust)
+    return WithdrawalPlan(release=release, fallback=fallback, base=base, merge=merge, parent=parent)
+
+
+def withdraw(model: str, *, host: GitHost, trust: TrustPolicy, by: Committer, at: datetime, reason: str) -> Withdrawal:
+    """Revert the merge of the current release of *model* on main.
+
+    Raises:
+        UsageError, VerificationError: as :func:`plan_withdrawal`.
+    """
+    plan, path = plan_withdrawal(model, host=host, trust=trust), model_path(model)
+    release, fallback = plan.release, plan.fallback
     commit = host.commit(
         MAIN,
-        {path: host.read(parent, path, max_bytes=MAX_DOCUMENT_BYTES)},
-        parent=base,
+        {path: host.read(plan.parent, path, max_bytes=MAX_DOCUMENT_BYTES)},
+        parent=plan.base,
         message=(
             f'Revert "Release {model} {release.version}"\n\n'
-            f"This reverts commit {merge}, reversing changes made to {parent}.\n\n"
+            f"This reverts commit {plan.merge}, reversing changes made to {plan.parent}.\n\n"
             f"Reason: {' '.join(reason.split()) or 'not given'}\nWithdrawn: {release.digest}\n"
             f"Fallback: {fallback.digest}\n"
         ),

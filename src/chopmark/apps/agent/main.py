@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enrol a device, run its agent, look at what it has: functions, which the command line calls.
 
-The loop talks on stderr. Nothing here exits; :func:`run` returns the code to exit with.
+The loop talks on stderr. Nothing here exits.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from chopmark.device import TIER, Config, Device, Enrolment, Refreshed, Refusal,
 from chopmark.device import enroll as enroll_device
 from chopmark.errors import spoken
 from chopmark.trust import MAX_ROOT_BYTES
-
-EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED = 0, 1, 3
 
 
 def enroll(
@@ -73,12 +71,8 @@ def enroll(
     )
 
 
-def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None = None) -> int:
-    """Run the agent of the device in *folder* until SIGTERM or SIGINT, or for one turn.
-
-    Returns:
-        The exit code of the last turn: 0, 1 for a refusal, 3 for what could not be decided.
-    """
+def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None = None) -> Turn:
+    """Run the agent of the device in *folder* until SIGTERM or SIGINT, or for one turn; return the last turn."""
     device = wiring.wire(folder)
     fetcher, fleet = wiring.fetcher(device.config.channel_url), wiring.fleet(device.config.fleet_url)
     show = tell if tell is not None else _Talk(device)
@@ -94,9 +88,7 @@ def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None
     else:
         with _stopped_by_signals() as stop:
             loop(device, fetcher, fleet, wait=stop.wait, jitter=random.random, tell=keep)
-    if last.refusals:
-        return EXIT_REFUSED
-    return EXIT_UNDECIDED if last.undecided else EXIT_OK
+    return last
 
 
 def verify(folder: Path) -> Mapping[str, Verdict]:

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, bad, good
 from chopmark.artifacts import read_file
-from chopmark.device import Verdict, Verified
+from chopmark.device import Refreshed, Verdict, Verified
+
+if TYPE_CHECKING:
+    from chopmark.apps.agent.loop import Turn
 
 MAX_TOKEN_BYTES = 1024
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Group)
 def device() -> None:
     """A device: it follows the channel, verifies every byte before a parser sees one, and reports what it finds.
 
@@ -89,17 +94,20 @@ def enroll(
 @device.command()
 @_FOLDER
 @click.option("--once", is_flag=True, help="One turn: check, refresh, report.")
-@click.pass_context
-def run(ctx: click.Context, folder: Path, *, once: bool) -> None:
+@answers
+def run(folder: Path, *, once: bool) -> Answer:
     """Follow the channel, check what is installed, report; until stopped.
+
+    It talks on stderr. The exit code is that of the last turn: 1 where anything was refused, healed or not.
 
     \b
     Example:
         chopmark device run kiosks/kiosk-1
+        chopmark device run kiosks/kiosk-1 --once --json
     """
     import chopmark.apps.agent.main as agent
 
-    ctx.exit(agent.run(folder, once=once))
+    return turn_json(agent.run(folder, once=once)), []
 
 
 @device.command()
@@ -144,6 +152,22 @@ def load(folder: Path, model: str) -> Answer:
     with chopmark.load(model, device=folder) as loaded:
         body = {"ok": True, "model": model, "version": loaded.release.version, "slot": loaded.slot, "tier": loaded.tier}
     return body, [good(f"{model} v{body['version']} loaded from sealed memory; T{body['tier']}, a software key")]
+
+
+def turn_json(turn: Turn) -> dict[str, object]:
+    """Return a turn of the agent as scripts read it; ``models`` is empty where the channel could not be followed."""
+    models = turn.refreshed.models if isinstance(turn.refreshed, Refreshed) else {}
+    delivery = turn.delivery
+    return {
+        "ok": False if turn.refusals else None if turn.undecided else True,
+        "refused": [verdict_json(refusal) for refusal in turn.refusals],
+        "undecided": [{"error": e.code, "message": e.message, "hint": e.hint} for e in turn.undecided],
+        "models": {
+            name: {"action": str(outcome.action)} | (verdict_json(outcome.verdict) if outcome.verdict else {})
+            for name, outcome in models.items()
+        },
+        "delivered": delivery.sent if delivery else 0,
+    }
 
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:

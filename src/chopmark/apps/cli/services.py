@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, good
+from chopmark.apps.cli.lazy import Group
+from chopmark.apps.cli.render import Answer, answers, bad, good
 
 _PASS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -20,9 +21,13 @@ _PASS = {"ignore_unknown_options": True, "allow_extra_args": True}
     show_default=True,
     help="Which part: the service, the witness, or the security host.",
 )
+@click.option("--port", type=click.IntRange(0, 65_535), help="0 for any free one; default: that in chopmark.toml.")
 @click.pass_context
-def serve(ctx: click.Context, only: str) -> None:
+def serve(ctx: click.Context, only: str, port: int | None) -> None:
     """Serve channel, ledger and fleet over HTTP, on this machine's own address by default.
+
+    Who looks for it elsewhere than chopmark.toml says has to be told. Options for TLS, proxies and limits: see
+    `chopmark serve -- --help`.
 
     \b
     Example:
@@ -30,10 +35,10 @@ def serve(ctx: click.Context, only: str) -> None:
         chopmark serve --only witness
         chopmark serve --only security
     """
-    start_service(only, ctx)
+    start_service(only, ctx, *([] if port is None else ["--port", str(port)]))
 
 
-def start_service(part: str, ctx: click.Context) -> None:
+def start_service(part: str, ctx: click.Context, *more: str) -> None:
     """Hand over to ``apps.service``, on the address that the workspace gives this part, until it is told to stop."""
     from urllib.parse import urlsplit
 
@@ -50,10 +55,10 @@ def start_service(part: str, ctx: click.Context) -> None:
     argv = [part, "--workspace", str(workspace.folder), "--port", str(urlsplit(urls[part]).port or 0)]
     if part == "witness":
         argv += ["--name", WITNESS]
-    service.main([*argv, *ctx.args])  # what the user adds stands later, and so decides
+    service.main([*argv, *more, *ctx.args])  # what the user adds stands later, and so decides
 
 
-@click.group()
+@click.group(cls=Group)
 def operator() -> None:
     """The operator: reads Git, verifies it, and publishes the channel.
 
@@ -77,7 +82,8 @@ def once(start: Path) -> Answer:
     import chopmark.apps.operator.main as app
 
     done = app.once(start)
-    return done.as_json(), [good(line) for line in done.explain()]
+    quiet = [bad(app.silence(done)), "  hint: chopmark serve --only security, then run this again"]
+    return done.as_json(), [*(good(line) for line in done.explain()), *(quiet if done.quiet else [])]
 
 
 @operator.command()

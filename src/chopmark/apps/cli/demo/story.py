@@ -79,7 +79,8 @@ class Story:
         self.take_back_act()
         self.screen.act("NOT PROVEN", ": T1 is a software key; a rooted device can lie about itself.")
         trace = f"chopmark trace {first.weights.hex[:4]}"
-        self.screen.put(f"NEXT:  cd {shown}  ·  chopmark why {self.first_refusal}  ·  {trace}  ·  chopmark init ~/acme")
+        self.screen.put(f"NEXT:  cd {shown}")
+        self.screen.put(f"       chopmark why {self.first_refusal}  ·  {trace}  ·  chopmark init ~/acme")
 
     # BUILD
 
@@ -292,15 +293,16 @@ class Story:
         self.swap("a package of their own", {slot: own}, "release-unapproved")
         self.swap("v1, validly signed", {slot: self.folder / "old" / "v1-slot"}, "release-rollback")
         said = self.device(VICTIM).condition.upper()
-        self.restore(slot, genuine)
-        self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
-        self.replay("older ledger proof", self.older_proof(), "log-rollback")
-        line = f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {seconds:.1f} s"
+        line = f"{VICTIM} {said}, no byte reached a parser; alert in {seconds:.1f} s"
         self.screen.plain(line, "chopmark fleet alerts")
-        self.connect(self.site.workspace.published)
+        self.restore(slot, genuine)
         wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
         amount = " ".join(self.read_cheque(VICTIM))
         self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{amount}"', f"chopmark why {VICTIM}")
+        self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
+        self.replay("older ledger proof", self.older_proof(), "log-rollback")
+        self.connect(self.site.workspace.published)
+        wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
 
     def unprotected(self, backdoored: Path) -> None:
         """What most applications do today."""
@@ -406,8 +408,8 @@ class Story:
         with progress("three devices go back"):
             seconds = self.all_run("2", since=started)
         after = self.current().version("production")
-        line = f"channel {before} → {after} (a rollback is a release), model v3 → v{done.fallback.version}, its approved fallback"
-        self.screen.good(line, "chopmark channel status")
+        self.screen.good(f"production {before} → {after}: a rollback is a release", "chopmark channel status")
+        self.screen.good(f"model v3 → v{done.fallback.version}, its approved fallback", "chopmark release history")
         there = sum(bool(self.verified(kiosk, "2")) for kiosk in KIOSKS)
         line = f"{there} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert"
         self.screen.good(line, "chopmark fleet devices")
