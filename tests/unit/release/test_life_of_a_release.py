@@ -19,6 +19,7 @@ from chopmark.release import (
     empty_channel,
     encode_channel,
     plan,
+    plan_withdrawal,
     verify_range,
     withdraw,
 )
@@ -50,6 +51,35 @@ def test_a_release_is_proposed_approved_checked_and_merged(shop: Shop) -> None:
     assert found.channels == {"production": (whole,)}
     assert decode_release(decode_envelope(found.releases[whole.release].envelope).payload) == proposal.release
     assert (shop.folder / "release" / "models" / "digits.yaml").exists(), "the work tree shows what main says"
+
+
+def test_what_was_done_already_is_said_to_be(shop: Shop) -> None:
+    branch = shop.propose(shop.draft()).branch
+    shop.approve(branch, "owner-a")
+    for again in (lambda: shop.approve(branch, "owner-a"), lambda: shop.approve("release/none-1", "owner-a")):
+        with pytest.raises(UsageError) as caught:
+            again()
+        assert (caught.value.code, bool(caught.value.hint)) in {("already-signed", True), ("branch-missing", True)}
+    shop.approve(branch, "owner-c")
+    shop.merge(branch)
+    for again in (lambda: shop.merge(branch), lambda: shop.approve(branch, "owner-b")):
+        with pytest.raises(UsageError) as caught:
+            again()
+        assert caught.value.code == "already-merged"
+
+
+def test_what_a_withdrawal_would_do_is_what_it_does(busy: Shop) -> None:
+    planned = plan_withdrawal("digits", host=busy.git, trust=busy.trust)
+    before = busy.main
+    done = withdraw("digits", host=busy.git, trust=busy.trust, by=busy.by("maintainer"), at=NOW, reason="")
+    assert before == planned.base
+    assert (done.release, done.fallback) == (planned.release, planned.fallback)
+
+
+def test_the_first_release_has_nothing_to_go_back_to(shop: Shop) -> None:
+    shop.release()
+    with pytest.raises(UsageError, match="first release"):
+        plan_withdrawal("digits", host=shop.git, trust=shop.trust)
 
 
 def test_both_decisions_are_logged_and_only_the_first_is_named(shop: Shop) -> None:

@@ -24,7 +24,7 @@ from chopmark.errors import UndecidedError
 
 T = TypeVar("T")
 
-WIDTH: Final = 64
+WIDTH: Final = 58
 """Where the commands that check a line begin."""
 MAX_WIDTH: Final = 100
 PATIENCE_S: Final = 60.0
