@@ -295,7 +295,7 @@ class Story:
         said = self.device(VICTIM).condition.upper()
         line = f"{VICTIM} {said}, no byte reached a parser; alert in {seconds:.1f} s"
         self.screen.plain(line, "chopmark fleet alerts")
-        self.restore(slot, genuine)
+        self.replace(slot, genuine)  # the swap is undone by copying, too
         wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
         amount = " ".join(self.read_cheque(VICTIM))
         self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{amount}"', f"chopmark why {VICTIM}")
@@ -352,8 +352,7 @@ class Story:
         started = time.monotonic()
         for target, source in copies.items():
             if source.is_dir():
-                shutil.rmtree(target)
-                shutil.copytree(source, target)
+                self.replace(target, source)
             else:
                 shutil.copyfile(source, target)
         refusal, _ = wait_for(what, lambda: self.refused(code), self.processes)
@@ -392,10 +391,13 @@ class Story:
         (copy / name).write_bytes(older)
         return copy
 
-    def restore(self, slot: Path, genuine: Path) -> None:
-        """Undo the swap by copying the genuine files back."""
-        shutil.rmtree(slot)
-        shutil.copytree(genuine, slot)
+    def replace(self, folder: Path, source: Path) -> None:
+        """Put a copy of *source* in the place of *folder* at once: the kiosk looks every second, and half is a refusal too."""
+        copy, old = self.folder / "attacker" / "copy", self.folder / "attacker" / "old"
+        shutil.copytree(source, copy)
+        folder.rename(old)
+        copy.rename(folder)
+        shutil.rmtree(old)
 
     # TAKE BACK
 
