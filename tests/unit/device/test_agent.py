@@ -190,7 +190,11 @@ def test_the_commands_over_http(world, server, tmp_path, capsys):
     assert (verdict["verdict"], verdict["step"]) == ("package-altered", 14)
     assert command("load", folder, MODEL) == 1
     assert "error package-altered: " in capsys.readouterr().err
-    assert command("run", folder, "--once") == 1  # it says what it healed
+    capsys.readouterr()
+    assert command("run", folder, "--once", "--json") == 1  # it says what it healed
+    healed = json.loads(capsys.readouterr().out)
+    assert [refusal["verdict"] for refusal in healed["refused"]] == ["package-altered"]
+    assert (healed["models"][MODEL]["action"], healed["models"][MODEL]["slot"]) == ("installed", "B")
     assert command("run", folder, "--once") == 0
 
 

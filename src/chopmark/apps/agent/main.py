@@ -128,6 +128,45 @@ def _where(refusal: Refusal) -> str:
     return " in slot ".join(part for part in (refusal.model or "channel", refusal.slot) if part)
 
 
+def turn_json(turn: Turn) -> dict[str, object]:
+    """Return a turn of the agent as scripts read it; ``models`` is empty where the channel could not be followed."""
+    models = turn.refreshed.models if isinstance(turn.refreshed, Refreshed) else {}
+    delivery = turn.delivery
+    return {
+        "ok": False if turn.refusals else None if turn.undecided else True,
+        "refused": [verdict_json(refusal) for refusal in turn.refusals],
+        "undecided": [{"error": e.code, "message": e.message, "hint": e.hint} for e in turn.undecided],
+        "models": {
+            name: {"action": str(outcome.action)} | (verdict_json(outcome.verdict) if outcome.verdict else {})
+            for name, outcome in models.items()
+        },
+        "delivered": delivery.sent if delivery else 0,
+    }
+
+
+def verdict_json(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict as people and scripts read it."""
+    if isinstance(verdict, Verified):
+        release = verdict.release
+        return {
+            "verdict": "verified",
+            "model": verdict.model,
+            "slot": verdict.slot,
+            "version": release.version,
+            "release": str(release.digest),
+        }
+    return {
+        "verdict": verdict.code,
+        "step": verdict.step,
+        "model": verdict.model,
+        "slot": verdict.slot,
+        "release": str(verdict.release) if verdict.release else None,
+        "message": verdict.message,
+        "hint": verdict.hint,
+        "evidence": {str(name): str(value)[:256] for name, value in verdict.evidence.items()},
+    }
+
+
 class _Talk:
     """Says what a turn found, unless the turn before said the same."""
 

@@ -4,17 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, bad, good
 from chopmark.artifacts import read_file
-from chopmark.device import Refreshed, Verdict, Verified
-
-if TYPE_CHECKING:
-    from chopmark.apps.agent.loop import Turn
 
 MAX_TOKEN_BYTES = 1024
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
@@ -107,7 +102,7 @@ def run(folder: Path, *, once: bool) -> Answer:
     """
     import chopmark.apps.agent.main as agent
 
-    return turn_json(agent.run(folder, once=once)), []
+    return agent.turn_json(agent.run(folder, once=once)), []
 
 
 @device.command()
@@ -122,7 +117,7 @@ def verify(folder: Path) -> Answer:
     """
     import chopmark.apps.agent.main as agent
 
-    verdicts = [verdict_json(verdict) for verdict in agent.verify(folder).values()]
+    verdicts = [agent.verdict_json(verdict) for verdict in agent.verify(folder).values()]
     ok = all(verdict["verdict"] == "verified" for verdict in verdicts)
     lines = []
     for verdict in verdicts:
@@ -152,42 +147,3 @@ def load(folder: Path, model: str) -> Answer:
     with chopmark.load(model, device=folder) as loaded:
         body = {"ok": True, "model": model, "version": loaded.release.version, "slot": loaded.slot, "tier": loaded.tier}
     return body, [good(f"{model} v{body['version']} loaded from sealed memory; T{body['tier']}, a software key")]
-
-
-def turn_json(turn: Turn) -> dict[str, object]:
-    """Return a turn of the agent as scripts read it; ``models`` is empty where the channel could not be followed."""
-    models = turn.refreshed.models if isinstance(turn.refreshed, Refreshed) else {}
-    delivery = turn.delivery
-    return {
-        "ok": False if turn.refusals else None if turn.undecided else True,
-        "refused": [verdict_json(refusal) for refusal in turn.refusals],
-        "undecided": [{"error": e.code, "message": e.message, "hint": e.hint} for e in turn.undecided],
-        "models": {
-            name: {"action": str(outcome.action)} | (verdict_json(outcome.verdict) if outcome.verdict else {})
-            for name, outcome in models.items()
-        },
-        "delivered": delivery.sent if delivery else 0,
-    }
-
-
-def verdict_json(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict as people and scripts read it."""
-    if isinstance(verdict, Verified):
-        release = verdict.release
-        return {
-            "verdict": "verified",
-            "model": verdict.model,
-            "slot": verdict.slot,
-            "version": release.version,
-            "release": str(release.digest),
-        }
-    return {
-        "verdict": verdict.code,
-        "step": verdict.step,
-        "model": verdict.model,
-        "slot": verdict.slot,
-        "release": str(verdict.release) if verdict.release else None,
-        "message": verdict.message,
-        "hint": verdict.hint,
-        "evidence": {str(name): str(value)[:256] for name, value in verdict.evidence.items()},
-    }

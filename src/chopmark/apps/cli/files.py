@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, columns, good, say
+from chopmark.apps.cli.render import Answer, answers, columns, counted, good, say
 from chopmark.errors import DecodeError, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sign(folder: Path, key: Path, out: Path | None) -> Answer:
     check_folder_of(bundle)
     write_file(bundle, build_oms(manifest, load_key(key), name=folder.name))
     data = {"ok": True, "bundle": str(bundle), "digest": str(manifest.digest)}
-    return data, [good(f"{len(manifest.files)} files of {folder} signed: {bundle}")]
+    return data, [good(f"{counted(len(manifest.files), 'file')} of {folder} signed: {bundle}")]
 
 
 @click.command()
@@ -94,7 +94,7 @@ def verify(folder: Path, key: Path, signature: Path | None) -> Answer:
     manifest = _signed_files(folder)
     verify_oms(bundle, manifest, public)
     data = {"ok": True, "digest": str(manifest.digest), "files": len(manifest.files)}
-    return data, [good(f"{folder}: all {len(manifest.files)} files are as signed"), f"  {manifest.digest}"]
+    return data, [good(f"{folder}: {counted(len(manifest.files), 'file')}, exactly as signed"), f"  {manifest.digest}"]
 
 
 def _public_key(path: Path) -> PublicKey:

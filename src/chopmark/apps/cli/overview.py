@@ -144,7 +144,10 @@ def _life(site: Site, what: str) -> Answer:
     digest, found = _follow(site, what)
     ok = not any(event.problem for event in found)
     body = {"ok": ok, "digest": f"sha256:{digest}", "events": [event.as_json() for event in found]}
-    lines = [f"{strong(digest[:16])}…  {len(found)} statements, each verified against root {site.root.version}", ""]
+    lines = [
+        f"{strong(digest[:16])}…  {counted(len(found), 'statement')}, each verified against root {site.root.version}",
+        "",
+    ]
     for subject, group in _by_subject(found):
         here = strong(subject) if digest in {e.subject.hex for e in group} | {e.digest.hex for e in group} else subject
         lines.append(f"{here}  {dim(group[0].subject.short + '…')}")
