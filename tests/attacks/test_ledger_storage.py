@@ -250,7 +250,7 @@ def sample(tmp_path_factory):
     """A log with full and partial tiles and bundles, a signed and a witnessed checkpoint."""
     folder = tmp_path_factory.mktemp("sample")
     ledger = make_ledger(folder)
-    ledger.append([b"%d" % n for n in range(520)])
+    ledger.append([b"%d" % n for n in range(4360)])
     witness = make_witness("wit", ledger.verifier_keys)
     policy = policy_of([witness], 1)
     feed(ledger, policy, {"w0": DirectClient(witness)})
@@ -288,7 +288,9 @@ TABLES = {
         "bundle": ("idx", "data"),
         "tail": ("idx", "data"),
         "tile": ("level", "idx", "data"),
-        "leaf": ("hash", "idx"),
+        "recent": ("hash", "idx"),
+        "run": ("start", "count", "part"),
+        "part": ("number", "data"),
     },
     "head.db": {"head": ("origin", "size", "root", "note", "witnessed")},
 }
@@ -318,7 +320,7 @@ def test_a_bit_flipped_in_any_row_is_found(tmp_path, sample, file, table, column
     assert tried
 
 
-@pytest.mark.parametrize("table", ["state", "bundle", "tail", "tile", "leaf", "head"])
+@pytest.mark.parametrize("table", ["state", "bundle", "tail", "tile", "recent", "run", "part", "head"])
 def test_a_row_removed_or_added_is_found(tmp_path, sample, table):
     file = "head.db" if table == "head" else "ledger.db"
     column = TABLES[file][table][-1 if table != "head" else 2]
@@ -327,8 +329,12 @@ def test_a_row_removed_or_added_is_found(tmp_path, sample, table):
         changes.append(f"INSERT INTO {table} VALUES (100000, x'0000')")  # noqa: S608
     if table == "tile":
         changes.append("INSERT INTO tile VALUES (5, 0, x'00')")
-    if table == "leaf":
-        changes.append("INSERT INTO leaf VALUES (x'00', 3)")
+    if table == "recent":
+        changes.append("INSERT INTO recent VALUES (x'00', 3)")
+    if table == "run":
+        changes.append("INSERT INTO run VALUES (4360, 1, 3)")
+    if table == "part":
+        changes.append("INSERT INTO part VALUES (9, x'00')")
     for number, sql in enumerate(changes):
         folder = tmp_path / str(number)
         shutil.copytree(sample[0], folder)
@@ -341,7 +347,7 @@ def test_a_row_removed_or_added_is_found(tmp_path, sample, table):
 def test_a_byte_changed_anywhere_in_a_file_is_found_or_harmless(tmp_path, sample):
     """Below SQL: either it is noticed as an error of ours, or the log still says exactly what it said."""
     source, policy = sample
-    entries = (*(b"%d" % n for n in range(520)), b"last")
+    entries = (*(b"%d" % n for n in range(4360)), b"last")
     generator = random.Random(7)
     noticed = 0
     for number in range(60):
@@ -355,7 +361,7 @@ def test_a_byte_changed_anywhere_in_a_file_is_found_or_harmless(tmp_path, sample
             noticed += 1
             continue
         ledger = open_ledger(folder)
-        assert ledger.entries(0, 521) == entries
+        assert ledger.entries(0, 4361) == entries
         assert Checkpoint.decode(decode_note(ledger.signed_checkpoint()).text) == ledger.checkpoint
         close(ledger)
     assert noticed > 10

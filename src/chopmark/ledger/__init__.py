@@ -41,7 +41,7 @@ from chopmark.ledger.note import (
     verify_lines,
     witness_key,
 )
-from chopmark.ledger.policy import PolicyGroup, PolicyLog, PolicyWitness, WitnessPolicy
+from chopmark.ledger.policy import PolicyGroup, PolicyLog, PolicyWitness, WitnessPolicy, witnessed_by
 from chopmark.ledger.proof import TlogProof
 from chopmark.ledger.tiles import (
     EMPTY_EDGE,
@@ -112,4 +112,5 @@ __all__ = [
     "verify_lines",
     "verify_proof",
     "witness_key",
+    "witnessed_by",
 ]

@@ -35,7 +35,11 @@ class LogState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogCounts:
-    """How many rows of each kind a store holds; a log of one size has exactly one set of them."""
+    """How much of each kind a store holds; a log of one size has exactly one set of them.
+
+    Attributes:
+        leaves: how many leaves are indexed; 0 where the log is not ``once``.
+    """
 
     tiles: int
     bundles: int
@@ -96,7 +100,7 @@ class LogStore(ABC):
 
     @abstractmethod
     def check(self) -> tuple[str, ...]:
-        """Return what the store finds wrong with itself below its rows."""
+        """Return what the store finds wrong with itself: below its rows, and in its index of leaves against its tiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,15 +28,15 @@ from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.cosignature import sign_checkpoint
 from chopmark.ledger.export import export
 from chopmark.ledger.fsck import FsckReport, fsck, root_at
-from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash
+from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash, leaf_hashes
 from chopmark.ledger.note import VerifierKey, decode_note, log_key, verify_lines
 from chopmark.ledger.policy import WitnessPolicy
 from chopmark.ledger.ports import Head, HeadStore, LogState, LogStore
 from chopmark.ledger.proof import TlogProof
 from chopmark.ledger.tiles import (
     EMPTY_EDGE,
-    MAX_ENTRY_BYTES,
     Edge,
+    check_lengths,
     edge_of,
     integrate,
     node_from_tiles,
@@ -110,9 +110,8 @@ class Ledger:
             Refused: as :meth:`open`.
             UndecidedError: another process holds the log, or the disk is full; try the same entries again.
         """
-        if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
-            raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
-        leaves = [leaf_hash(entry) for entry in entries]
+        check_lengths(entries)
+        leaves = leaf_hashes(entries)
         with self._lock:
             with self._store.exclusive():
                 edge = self._refresh_edge()
@@ -127,6 +126,8 @@ class Ledger:
     ) -> tuple[tuple[int, ...], Edge]:
         unique = dict(zip(leaves, entries, strict=True))
         indices = self._store.find(tuple(unique))
+        if not indices and len(unique) == len(leaves):
+            return self._write_all(edge, leaves, entries)
         fresh = [leaf for leaf in unique if leaf not in indices]
         if fresh:
             integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
@@ -221,8 +222,18 @@ class Ledger:
             raise UndecidedError(
                 f"no witnessed checkpoint covers entry {index} yet", code="not-witnessed-yet", hint="ask the witnesses"
             )
-        path = inclusion_path(index, checkpoint.size, self._node())
+        path = self.prove_inclusion(index, checkpoint.size)
         return TlogProof(index=index, path=path, checkpoint_note=head.witnessed).encode()
+
+    def prove_inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """Return the path of entry *index* in the tree of the first *size* entries.
+
+        Raises:
+            ProofError: there is no such entry.
+            UsageError: the ledger is smaller.
+        """
+        self._check_reached(size)
+        return inclusion_path(index, size, self._node())
 
     def prove_consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that the tree of *new* entries starts with the tree of *old* entries.
@@ -231,9 +242,7 @@ class Ledger:
             ProofError: *old* is 0 or beyond *new*.
             UsageError: the ledger is smaller.
         """
-        size = self._heads.head().size
-        if new > size:
-            raise UsageError(f"the ledger has {size} entries, not {new}")
+        self._check_reached(new)
         return consistency_path(old, new, self._node())
 
     def fsck(self, policy: WitnessPolicy | None = None) -> FsckReport:
@@ -253,6 +262,11 @@ class Ledger:
             UndecidedError: the folder cannot be written.
         """
         return export(self._store, folder, signed=self.signed_checkpoint(), witnessed=self.witnessed_checkpoint())
+
+    def _check_reached(self, size: int) -> None:
+        have = self._heads.head().size
+        if size > have:
+            raise UsageError(f"the ledger has {have} entries, not {size}")
 
     def _refresh_edge(self) -> Edge:
         """Return the edge as the store has it, after a check that it agrees with the head.

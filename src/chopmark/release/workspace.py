@@ -26,6 +26,10 @@ class _Address(canonical.Strict, frozen=True, kw_only=True):
     url: str
 
 
+class _WitnessAddress(_Address, frozen=True, kw_only=True):
+    external: bool = False
+
+
 class _Config(canonical.Strict, frozen=True, kw_only=True):
     workspace: str
     root: str
@@ -34,7 +38,7 @@ class _Config(canonical.Strict, frozen=True, kw_only=True):
     channel: str
     service: _Address
     security: _Address
-    witness: dict[str, _Address] = {}
+    witness: dict[str, _WitnessAddress] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,7 @@ class Workspace:
         pin: digest of the first root.json.
         channel: the channel that the operator publishes.
         service_url, security_url, witness_urls: who is reached over HTTP.
+        external_witnesses: those that somebody else than this organisation runs.
     """
 
     folder: Path
@@ -57,6 +62,7 @@ class Workspace:
     service_url: str
     security_url: str
     witness_urls: Mapping[str, str]
+    external_witnesses: tuple[str, ...] = ()
 
     @property
     def keys(self) -> Path:
@@ -174,6 +180,7 @@ def write_config(workspace: Workspace) -> bytes:
     ]
     for name, url in workspace.witness_urls.items():
         lines += ["", f"[witness.{name}]", f'url = "{url}"']
+        lines += ["external = true  # somebody else runs it"] if name in workspace.external_witnesses else []
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -201,4 +208,5 @@ def _decode(folder: Path, data: bytes) -> Workspace:
         service_url=config.service.url,
         security_url=config.security.url,
         witness_urls={canonical.check_name(n, what=CONFIG): address.url for n, address in config.witness.items()},
+        external_witnesses=tuple(name for name, address in config.witness.items() if address.external),
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from chopmark.adapters.sql import leaves
 from chopmark.adapters.sql.database import Database, as_bytes, as_int, as_str
 from chopmark.errors import VerificationError
 from chopmark.ledger import EMPTY_ROOT, Bundle, Integration, decode_bundle
@@ -18,15 +19,16 @@ from chopmark.ledger.ports import LogCounts, LogState, LogStore
 
 _APPLICATION_ID = 0x43484C47  # "CHLG"
 _WIDTH = 256
-_LOOKUP = 256  # leaf hashes in one query
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), origin TEXT NOT NULL, size INTEGER NOT NULL,
-    root BLOB NOT NULL, once INTEGER NOT NULL) STRICT;
+    root BLOB NOT NULL, once INTEGER NOT NULL CHECK (once IN (0, 1))) STRICT;
 CREATE TABLE bundle (idx INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE tail (idx INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE tile (level INTEGER NOT NULL, idx INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (level, idx)) STRICT;
-CREATE TABLE leaf (hash BLOB PRIMARY KEY, idx INTEGER NOT NULL) STRICT, WITHOUT ROWID
 """
+    + leaves.SCHEMA
+)
 
 
 def create(path: Path, origin: str, *, once: bool = True) -> SqliteLog:
@@ -61,6 +63,7 @@ class SqliteLog(LogStore):
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._index = leaves.LeafIndex(database)
 
     def close(self) -> None:
         """Close the file."""
@@ -75,14 +78,8 @@ class SqliteLog(LogStore):
         return LogState(origin=as_str(origin), size=as_int(size), root=as_bytes(root), once=bool(as_int(once)))
 
     def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
-        found: dict[bytes, int] = {}
-        ordered = sorted(leaves)  # neighbours in the index are read together
-        for at in range(0, len(ordered), _LOOKUP):
-            some = ordered[at : at + _LOOKUP]
-            places = ",".join("?" * len(some))
-            rows = self._db.all(f"SELECT hash, idx FROM leaf WHERE hash IN ({places})", some)  # noqa: S608 - only "?"
-            found.update((as_bytes(leaf), as_int(index)) for leaf, index in rows)
-        return found
+        with self._db.snapshot():
+            return self._index.find(leaves, self.state().size)
 
     def write(self, integration: Integration) -> None:
         start, size = integration.start, integration.edge.size
@@ -90,14 +87,12 @@ class SqliteLog(LogStore):
         if moved != 1:
             raise VerificationError("the log is not where this change starts", code="ledger-corrupt")
         self._db.run_many(
-            "INSERT INTO leaf (hash, idx) VALUES (?, ?)",
-            sorted(zip(integration.leaves, range(start, size), strict=True)),
-        )
-        self._db.run_many(
             "INSERT OR REPLACE INTO tile (level, idx, data) VALUES (?, ?, ?)",
             ((tile.level, tile.index, tile.encode()) for tile in integration.tiles),
         )
         self._write_bundles(integration.bundles, start)
+        if self.state().once:
+            self._index.add(integration.leaves, start)
 
     def _write_bundles(self, bundles: Sequence[Bundle], start: int) -> None:
         full = [bundle for bundle in bundles if len(bundle.entries) == _WIDTH]
@@ -154,9 +149,12 @@ class SqliteLog(LogStore):
             tiles=self._db.integer("SELECT count(*) FROM tile NOT INDEXED"),
             bundles=self._db.integer("SELECT count(*) FROM bundle"),
             tail=self._db.integer("SELECT count(*) FROM tail"),
-            leaves=self._db.integer("SELECT count(*) FROM leaf"),
+            leaves=self._index.count(),
         )
 
     def check(self) -> tuple[str, ...]:
         rows = [as_str(row[0]) for row in self._db.all("PRAGMA integrity_check")]
-        return tuple(f"sqlite: {line}" for line in rows if line != "ok")
+        problems = [f"sqlite: {line}" for line in rows if line != "ok"]
+        with self._db.snapshot():
+            state = self.state()
+            return (*problems, *(self._index.problems(state.size) if state.once else ()))

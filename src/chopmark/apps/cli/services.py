@@ -58,6 +58,13 @@ def start_service(part: str, ctx: click.Context, *more: str) -> None:
     service.main([*argv, *more, *ctx.args])  # what the user adds stands later, and so decides
 
 
+def start_own_witness(folder: Path, port: int, ctx: click.Context) -> None:
+    """Hand over to ``apps.service`` for the witness in *folder*, which belongs to no workspace."""
+    import chopmark.apps.service.main as service
+
+    service.main(["witness", "--folder", str(folder), "--port", str(port), *ctx.args])
+
+
 @click.group(cls=Group)
 def operator() -> None:
     """The operator: reads Git, verifies it, and publishes the channel.

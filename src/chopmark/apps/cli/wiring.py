@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.place import LogPlace
+    from chopmark.ledger.place import LogPlace, WitnessPlace
     from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
+    from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
     from chopmark.release.founding import Founding
@@ -78,14 +79,17 @@ class Site:
         from chopmark.ledger import WitnessPolicy
         from chopmark.ledger.place import LogPlace, SqliteSettings
 
-        log = self.trust.logs[0]
+        log, policy = self.trust.logs[0], WitnessPolicy.parse(self.trust.witness_policy)
+        named = {witness.name for witness in policy.witnesses}
         return LogPlace(
             folder=self.workspace.state,
             origin=log.origin,
             require=log.require,
             store=SqliteSettings(log=self.workspace.ledger_db.name, head=self.workspace.head_db.name),
-            policy=WitnessPolicy.parse(self.trust.witness_policy),
+            policy=policy,
             keys=self.workspace.owner_keys("log"),
+            external=tuple(name for name in self.workspace.external_witnesses if name in named),
+            urls=self.workspace.witness_urls,
         )
 
     @cached_property
@@ -194,21 +198,23 @@ class Site:
 
     def witnesses(self) -> dict[str, WitnessClient]:
         """Return the way to each witness."""
-        from chopmark.adapters.http.witness import HttpWitness
-
-        return {name: HttpWitness(url) for name, url in self.workspace.witness_urls.items()}
+        return LogSite(self.log_place).witnesses()
 
     def own_witness(self) -> WitnessClient:
         """Return the workspace's witness inside this process, where nothing else runs."""
+        from chopmark.ledger.witness import DirectWitness
+
+        return DirectWitness(self.witness())
+
+    def witness(self) -> Witness:
+        """Return the workspace's witness itself, with its keys."""
         from chopmark.adapters.sql import witness
         from chopmark.ledger import VerifierKey
-        from chopmark.ledger.witness import DirectWitness, Witness
+        from chopmark.ledger.witness import Witness
 
         logs = {log.origin: [VerifierKey.decode(key) for key in log.require] for log in self.trust.logs}
         store = witness.load(self.workspace.witness_db(WITNESS))
-        return DirectWitness(
-            Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
-        )
+        return Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
 
 
 class LogSite:
@@ -258,6 +264,26 @@ class LogSite:
             raise UsageError("this store is not known here", hint='use kind = "sqlite"')
         return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
 
+    def witnesses(self) -> dict[str, WitnessClient]:
+        """Return policy name -> the way to that witness; one address is one witness, with one or more keys."""
+        from chopmark.adapters.http.witness import HttpWitness
+
+        clients = {url: HttpWitness(url) for url in self.place.urls.values()}
+        return {name: clients[url] for name, url in self.place.urls.items()}
+
+    def witnessed(self) -> str:
+        """Say in a phrase who saw the newest witnessed checkpoint."""
+        from chopmark.errors import Refused
+        from chopmark.ledger import verify_checkpoint, witnessed_by
+
+        place, note = self.place, self.ledger.witnessed_checkpoint()
+        names: tuple[str, ...] = ()
+        with suppress(Refused):  # cosigned under another policy than today's is not witnessed
+            if note is not None:
+                seen = verify_checkpoint(note, origin=place.origin, require=place.require, policy=place.policy)
+                names = seen.cosigned_by
+        return witnessed_by(place.policy, names, place.external)
+
 
 def open_log_files(where: str) -> LogFiles:
     """Return a log's static files: behind an address, or in a folder."""
@@ -305,6 +331,48 @@ def check_new(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder.resolve()}: exists and is not empty", hint="name a folder that does not exist yet")
+
+
+def create_witness(
+    folder: Path, *, name: str, logs: Sequence[str], any_key: Sequence[str], url: str, algorithms: Sequence[Algorithm]
+) -> WitnessPlace:
+    """Make a witness of its own with new keys, which has seen nothing; nothing is left where it cannot be finished.
+
+    Raises:
+        UsageError: *folder* exists and is not empty.
+        DecodeError: *name* is none, or *logs* are no log keys.
+    """
+    from chopmark.adapters.sql import witness
+    from chopmark.ledger import witness_key
+    from chopmark.ledger.place import WITNESS_CONFIG, read_witness_place, write_witness_config
+
+    folder = folder.resolve()
+    with _built(folder) as building:
+        for algorithm in algorithms:
+            signer = kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
+            witness_key(name, signer.public)  # a name that no line can carry is found before there is a witness
+        write_file(building / WITNESS_CONFIG, write_witness_config(name, logs, any_key=any_key, url=url))
+        witness.create(read_witness_place(building).memory).close()
+    return read_witness_place(folder)
+
+
+def open_witness(start: Path) -> Witness:
+    """Open the nearest witness upwards from *start*: one of its own, or the workspace's.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from chopmark.adapters.sql import witness
+    from chopmark.ledger.place import WITNESS_CONFIG, find_either, read_witness_place
+    from chopmark.ledger.witness import Witness
+
+    folder, config = find_either(start, WITNESS_CONFIG, CONFIG)
+    if config == CONFIG:
+        return Site.at(folder).witness()
+    place = read_witness_place(folder)
+    signers, store = kms.load_all(place.keys), witness.load(place.memory)
+    clock = SystemClock()
+    return Witness(name=place.name, signers=signers, logs=place.logs, any_key=place.any_key, store=store, clock=clock)
 
 
 @contextmanager

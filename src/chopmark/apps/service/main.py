@@ -15,6 +15,7 @@ from chopmark.apps.service import wiring
 from chopmark.apps.service.limits import CONNECTIONS_PER_PEER, READ_SECONDS, Limits
 from chopmark.apps.service.serve import Address, serve
 from chopmark.channel.status import STATUS_INTERVAL
+from chopmark.ledger.place import read_witness_place
 from chopmark.release.workspace import Workspace, open_workspace
 
 _PAGE = """\
@@ -26,6 +27,7 @@ _EXAMPLE = """\
 Example:
   serve service --workspace acme --port 8440
   serve witness --workspace acme --name witness-1 --port 0 --port-file witness-1.port
+  serve witness --folder w1 --port 8450
   serve security --workspace acme --port 8442
 """
 
@@ -38,10 +40,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(argv)
     limits = Limits(read_s=args.read_timeout_s, per_peer=0 if args.behind_proxy else args.connections_per_peer)
-    serve(_build(open_workspace(args.workspace), args), _address(args), limits=limits)
+    serve(_build(args), _address(args), limits=limits)
 
 
-def _build(workspace: Workspace, args: argparse.Namespace) -> Litestar:
+def _build(args: argparse.Namespace) -> Litestar:
+    if args.mode == "witness" and args.folder is not None:
+        return wiring.own_witness(read_witness_place(args.folder))
+    return _of_workspace(open_workspace(args.workspace), args)
+
+
+def _of_workspace(workspace: Workspace, args: argparse.Namespace) -> Litestar:
     if args.mode == "witness":
         return wiring.witness(workspace, name=args.name, create=args.create)
     if args.mode == "security":
@@ -76,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         help="let whoever reaches the service read every ledger entry; devices need none",
     )
     witness = modes.add_parser("witness", help="cosign that the ledger only grows")
-    witness.add_argument("--name", required=True, help="the witness's name, and the owner of its keys")
+    which = witness.add_mutually_exclusive_group(required=True)
+    which.add_argument("--name", help="a witness of the workspace: its name, and the owner of its keys")
+    which.add_argument("--folder", type=Path, help="a witness of its own: the folder with its witness.toml")
     security = modes.add_parser("security", help="sign the status again and again")
     hours = STATUS_INTERVAL.total_seconds()
     security.add_argument("--interval-s", type=int, default=int(hours), help="issue the status again after, seconds")

@@ -50,7 +50,9 @@ def raw_response(
     data: bytes, *, media_type: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response[bytes]:
     """Return bytes as they are."""
-    return Response(data, media_type=media_type, status_code=status, headers={**_HEADERS, **(headers or {})})
+    # Said as a header: of a text type that is only given as such, the framework adds a charset, even a second one.
+    of_type = {"content-type": media_type}
+    return Response(data, media_type=media_type, status_code=status, headers={**_HEADERS, **of_type, **(headers or {})})
 
 
 def problem(status: int, code: str, message: str, hint: str = "") -> Response[bytes]:

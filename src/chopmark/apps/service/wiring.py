@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the three configurations are made of: the only place in this app that names adapters.
 
-All of them start from a workspace; each opens only what is its own. A witness never opens the ledger, the security host
-never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the security host's state) is made only when
-*create* says so: a fresh one in the place of a lost one would forget it.
+All of them start from a workspace, or a witness from a folder of its own; each opens only what is its own. A witness
+never opens the ledger, the security host never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the
+security host's state) is made only when *create* says so: a fresh one in the place of a lost one would forget it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.fleet import Fleet
 from chopmark.ledger import VerifierKey
 from chopmark.ledger.files import LedgerFiles
+from chopmark.ledger.place import WitnessPlace
 from chopmark.ledger.witness import Witness
 from chopmark.release.workspace import Workspace
 
@@ -103,6 +104,17 @@ def witness(workspace: Workspace, *, name: str, create: bool) -> Litestar:
     logs = {log.origin: [VerifierKey.decode(key) for key in log.require] for log in trust.logs}
     keys = kms.load_all(workspace.owner_keys(name))
     made = Witness(name=name, signers=keys, logs=logs, store=store, clock=SystemClock())
+    return application(witness_routes(made), close=[store.close])
+
+
+def own_witness(place: WitnessPlace) -> Litestar:
+    """Return a witness of its own: it knows the logs in its ``witness.toml``, and belongs to no workspace.
+
+    Its memory is opened and never made: a fresh one in the place of a lost one would cosign a second history.
+    """
+    store = sql_witness.load(place.memory)
+    signers, clock = kms.load_all(place.keys), SystemClock()
+    made = Witness(name=place.name, signers=signers, logs=place.logs, any_key=place.any_key, store=store, clock=clock)
     return application(witness_routes(made), close=[store.close])
 
 

@@ -19,6 +19,9 @@ COMMANDS: Final = {
     "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
     "export": ("life:export", "write the log as static files"),
     "witness": ("watch:witness", "cosign that logs only grow"),
+    "create-witness": ("watch:create_witness", "make a witness of its own: keys, memory, witness.toml"),
+    "cosign": ("watch:cosign", "cosign a request that was carried here, without a network"),
+    "feed": ("watch:feed", "have the newest checkpoint cosigned by the policy's witnesses"),
 }
 
 
