@@ -39,13 +39,14 @@ class ChopmarkError(Exception):
     code: str = "internal"
     exit_code: ClassVar[int] = 4
     retry: ClassVar[Retry] = Retry.STALL
+    default_hint: ClassVar[str] = ""
 
     def __init__(
         self, message: str, *, code: str | None = None, hint: str = "", evidence: Mapping[str, object] | None = None
     ) -> None:
         self.message = printable(message)
         super().__init__(self.message)
-        self.hint = printable(hint)
+        self.hint = printable(hint or self.default_hint)
         self.evidence: Mapping[str, object] = dict(evidence or {})
         if code is not None:
             self.code = code
@@ -74,6 +75,7 @@ class DecodeError(VerificationError):
     """Bytes that are not what they claim to be: truncated, oversized, not canonical, an unknown member."""
 
     code = "undecodable"
+    default_hint = "it is damaged, cut short or something else: get it anew from whoever made it"
 
 
 class UndecidedError(ChopmarkError):
@@ -130,7 +132,11 @@ FAILURES: Mapping[str, Failure] = {
     "channel-mixed": Failure(
         6, "files of different publications are served together", "publish again; look at the mirror"
     ),
-    "log-unproven": Failure(7, "the publication is not proven to be in the ledger", "publish again, with its proof"),
+    "log-unproven": Failure(
+        7,
+        "the publication is not proven to be in the ledger",
+        "publish again, or get the proof again: `chopmark ledger proof`",
+    ),
     "log-unwitnessed": Failure(7, "too few witnesses saw this ledger", "start the witnesses; publish again"),
     "log-rollback": Failure(7, "a smaller ledger than the one seen before", "ask the ledger for its newest proof"),
     "log-fork": Failure(

@@ -155,6 +155,7 @@ def test_a_status_that_nobody_signed_is_not_published_and_stops_nothing(yard: Ya
         yard.answer = lambda forged=forged: forged
         done = operator.once()
         assert done.quiet, "the last status stays, and it is said why"
+        assert done.as_json()["ok"] is None, "whether anything was revoked meanwhile is not known"
     yard.answer = yard.host.current
     yard.clock.forward(hours=5)
     assert not operator.once().quiet
@@ -174,7 +175,10 @@ def test_a_revocation_is_published_after_somebody_forged_its_version(yard: Yard)
     revoked = revocation(workspace="acme", model="digits", kind="release", digest=first, reason="bad", since=NOW)
     yard.host.apply(encode_envelope(sign(revoked, people.keys("security-a", "security-b"))))
     yard.answer = yard.host.current
-    assert not operator.once().quiet
+    done = operator.once()
+    assert not done.quiet
+    assert any(line.startswith("status 1 → ") for line in done.explain()), done.explain()
+    assert not any("nothing changed" in line for line in done.explain())
     assert b"bad" in (yard.store.get("metadata/2.status.json") or b"")
 
 

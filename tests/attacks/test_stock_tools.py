@@ -7,6 +7,7 @@ They check less than a device does (no owners, no ledger, no status age), and mu
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
 import threading
@@ -115,6 +116,23 @@ def test_a_stock_tuf_client_follows_the_channel_and_downloads_the_package(channe
     for name, data in FILES.items():
         assert client.get(package_target("production", release.manifest, name)) == data
     assert client.get("production/envelopes/none.json") is None
+
+
+def test_the_client_of_the_guide_follows_the_channel(channel, tmp_path, monkeypatch, capsys):
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "stock-tools.md"
+    code = next(b for b in re.findall(r"```text\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL) if "tuf" in b)
+    release = channel.approve(files=FILES)
+    channel.publish(release)
+    (tmp_path / "root.json").write_bytes(channel.trust.first)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    with serving(tmp_path / "channel") as url:
+        for target in (envelope_target("production", release.digest), "production/envelopes/none.json"):
+            monkeypatch.setattr("sys.argv", ["client.py", url, "root.json", target])
+            exec(compile(code, "client.py", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own document
+    path, missing = capsys.readouterr().out.splitlines()
+    assert approved(Path(path).read_bytes(), channel.trust.policy, channel="production") == release
+    assert missing == "no such target: production/envelopes/none.json"
 
 
 def test_a_stock_tuf_client_goes_on_through_rotations_statuses_and_a_rollback(channel, client):

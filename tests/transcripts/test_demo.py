@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -37,6 +38,7 @@ def test_the_story_is_told_in_order_and_in_about_fifty_lines(told: tuple[Path, s
     acts = [text.index(act) for act in ("BUILD", "SHIP", "ATTACK", "TAKE BACK", "NOT PROVEN", "NEXT")]
     assert acts == sorted(acts)
     assert len(text.splitlines()) <= 52
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_the_attacks_are_refused_each_by_its_own_name(told: tuple[Path, str]) -> None:
@@ -46,6 +48,49 @@ def test_the_attacks_are_refused_each_by_its_own_name(told: tuple[Path, str]) ->
     assert [number for _, number in found] == ["R1", "R2", "R3", "R4", "R5"]
     assert "kiosk-2 HELD" in text
     assert re.search(r"cheque for 100 +→ +reads 900", text), "the unprotected application is fooled"
+
+
+def test_each_attack_is_one_alert_and_the_hold_stays_on_file(told: tuple[Path, str]) -> None:
+    folder, text = told
+    assert text.index("HELD") < text.index("undo the swap") < text.index("channel-rollback")
+    alerts = json.loads(run("fleet", "alerts", "--json", cwd=folder).stdout)["alerts"]
+    assert [alert["status_code"] for alert in alerts] == REFUSALS[::-1]
+    past = json.loads(run("why", "kiosk-2", "--json", cwd=folder).stdout)["refusals"]
+    assert [(refusal["code"], refusal["settled"]) for refusal in past] == [(code, True) for code in REFUSALS[::-1]]
+    assert "undo the change" not in run("why", "R1", cwd=folder).stdout
+
+
+def test_what_was_done_is_not_done_again(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    wanted = {
+        "release merge digits-1": (2, "already-merged"),
+        "release approve digits-3 --as owner-b": (2, "already-merged"),
+        "release rollback digits": (1, "fallback-unapproved"),  # v3, which devices have seen, names v2 alone
+        "fleet release kiosk-1 --by me": (2, "not-held"),
+    }
+    for command, (code, name) in wanted.items():
+        done = run(*command.split(), "--json", cwd=folder)
+        assert (done.returncode, json.loads(done.stdout)["error"]) == (code, name), command
+
+
+def test_the_operator_does_not_say_all_is_well_where_security_is_silent(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    done = run("operator", "once", cwd=folder)
+    assert done.returncode == 3
+    assert "the security host is silent" in done.stdout
+
+
+def test_why_of_a_digest_is_the_decision_over_it(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    made = json.loads(run("release", "history", "--json", cwd=folder).stdout)["decisions"]
+    assert [(d["model"], d["version"], d["allowed"]) for d in made] == [
+        ("digits", "1", False),
+        ("digits", "1", True),
+        ("digits", "2", True),
+        ("digits", "3", True),
+    ]
+    found = json.loads(run("why", made[-1]["release"], "--json", cwd=folder).stdout)
+    assert (found["decision"], found["allowed"], found["next"]) == (made[-1]["id"], True, None)
 
 
 def test_every_command_that_is_printed_works_when_everything_has_stopped(told: tuple[Path, str]) -> None:

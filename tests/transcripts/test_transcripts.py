@@ -5,7 +5,9 @@ $ chopmark hash model.onnx --json      a command; each file starts in an empty f
 {"ok": true, …                         what it says on stdout; … stands for anything
 ! hint: …                              what it says on stderr
 [1]                                    its exit code, where that is not 0
-$ write model.onnx other               replaces a file by text; `chmod`, `mkdir`, `rm` and `cd` work too
+$ write model.onnx other               replaces a file by text; `chmod`, `mkdir`, `rm`, `move` and `cd` work too
+$ custom evil.onnx com.evil            writes a model whose operator is of another domain
+$ public key.pem key.pub               writes the public half of a private key
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 import pytest
+from cryptography.hazmat.primitives import serialization
 from onnx import TensorProto, helper
 
 from chopmark.apps.cli.main import run
@@ -57,27 +62,36 @@ def turns(text: str) -> Iterator[Turn]:
 def speak(command: str) -> tuple[int, str]:
     """Run one command line; return the exit code, and stdout with stderr's lines marked after it."""
     words = shlex.split(command)
-    match words:
-        case ["chopmark", *arguments]:
-            out, err = io.StringIO(), io.StringIO()
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = run(arguments)
-            return code, out.getvalue() + "".join(f"! {line}\n" for line in err.getvalue().splitlines())
-        case ["write", path, text]:
-            Path(path).write_text(text)
-        case ["chmod", mode, path]:
-            Path(path).chmod(int(mode, 8))
-        case ["mkdir", path]:
-            Path(path).mkdir()
-        case ["rm", path]:
-            Path(path).unlink()
-        case ["link", target, path]:
-            Path(path).symlink_to(target)
-        case ["cd", path]:
-            os.chdir(path)
-        case _:
-            pytest.fail(f"no such word: {command}")
-    return 0, ""
+    if words[0] != "chopmark":
+        prepare(*words)
+        return 0, ""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(words[1:])
+    return code, out.getvalue() + "".join(f"! {line}\n" for line in err.getvalue().splitlines())
+
+
+def prepare(word: str, *arguments: str) -> None:
+    """Do what a user does between two commands."""
+    words: dict[str, Callable[..., object]] = {
+        "write": lambda path, text: Path(path).write_text(text),
+        "custom": lambda path, domain: Path(path).write_bytes(a_model(domain)),
+        "public": lambda path, target: Path(target).write_bytes(public_half(Path(path).read_bytes())),
+        "chmod": lambda mode, path: Path(path).chmod(int(mode, 8)),
+        "mkdir": lambda path: Path(path).mkdir(),
+        "rm": lambda path: Path(path).unlink(),
+        "move": lambda path, target: Path(path).rename(target),
+        "link": lambda target, path: Path(path).symlink_to(target),
+        "cd": os.chdir,
+    }
+    assert word in words, f"no such word: {word}"
+    words[word](*arguments)
+
+
+def public_half(pem: bytes) -> bytes:
+    key = serialization.load_pem_private_key(pem, password=None)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(serialization.Encoding.PEM, form)
 
 
 def pattern(lines: list[str]) -> str:
@@ -85,10 +99,12 @@ def pattern(lines: list[str]) -> str:
     return ".*?".join(re.escape(part) for part in text.split("…"))
 
 
-def a_model() -> bytes:
+def a_model(domain: str = "") -> bytes:
     table = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "g", table[:1], table[1:])
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    operator = "Gelu" if domain else "Softmax"
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"], domain=domain)], "g", table[:1], table[1:])
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -103,3 +119,12 @@ def test_conversation(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert code == turn.code, where
         wanted = pattern(turn.wanted)
         assert re.fullmatch(wanted, said.strip("\n"), flags=re.DOTALL), f"{where}\nwanted:\n" + "\n".join(turn.wanted)
+
+
+def test_a_reader_that_has_seen_enough_changes_no_verdict() -> None:
+    for arguments, code in ((["doctor"], 0), (["inspect", __file__], 1)):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([sys.executable, "-m", "chopmark", *arguments], stdout=writing, check=False)
+        os.close(writing)
+        assert done.returncode == code

@@ -10,13 +10,14 @@ The digest of the manifest is the package digest; it binds names, lengths and co
 """
 
 from chopmark.artifacts.files import TEMPORARY, make_folder, read_file, sync_folder, write_file
-from chopmark.artifacts.hashing import BlockTree, file_names, hash_bytes, hash_file, open_regular, scan
+from chopmark.artifacts.hashing import NOT_REGULAR, BlockTree, file_names, hash_bytes, hash_file, open_regular, scan
 from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.artifacts.ports import BlobStore, Runtime, Session
 from chopmark.artifacts.wire import decode_manifest
 
 __all__ = [
     "BLOCK_SIZES",
+    "NOT_REGULAR",
     "TEMPORARY",
     "BlobStore",
     "BlockTree",

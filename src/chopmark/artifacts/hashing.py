@@ -7,17 +7,21 @@ SHA-256 of a 256-byte descriptor that names size, block size and root (Linux, Do
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from chopmark.artifacts.model import BLOCK_SIZES, DIGEST_BYTES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.errors import UsageError, VerificationError
 
 CHUNK_BYTES = 1024 * 1024
+NOT_REGULAR: Final = "not-regular"
+"""The code of the error about a link or a special file inside a folder."""
 
 
 class BlockTree:
@@ -95,7 +99,7 @@ def scan(folder: Path, *, on_file: Callable[[FileEntry], None] | None = None) ->
     """
     names = sorted(file_names(folder), key=lambda name: name.encode())
     if not names:
-        raise UsageError(f"{folder}: holds no file")
+        raise UsageError(f"{folder}: holds no file", hint="name the folder with the files themselves")
     entries = []
     for name in names:
         entries.append(hash_file(folder / name, name=name))
@@ -113,7 +117,7 @@ def file_names(folder: Path) -> Iterator[str]:
         DecodeError: a name that an artifact cannot have.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise UsageError(f"{folder}: is not a folder")
+        raise UsageError(f"{folder}: is not a folder", hint="check the path, and that it is no symbolic link")
     pending = [""]
     while pending:
         prefix = pending.pop()
@@ -127,6 +131,7 @@ def file_names(folder: Path) -> Iterator[str]:
             else:
                 raise UsageError(
                     f"{folder / name}: is a link or a special file; an artifact holds regular files only",
+                    code=NOT_REGULAR,
                     hint="copy the file itself into the folder",
                 )
 
@@ -136,7 +141,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{folder}: cannot be read ({error.strerror})", hint="check who may read it") from error
 
 
 def open_regular(path: Path) -> int:
@@ -149,12 +154,13 @@ def open_regular(path: Path) -> int:
         # NONBLOCK: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror})", hint="check the path, and that it is no symbolic link"
-        ) from error
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{path}: is a symbolic link", hint="name the file that it points to") from error
+        hint = "check the path, and who may read it"
+        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint=hint) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UsageError(f"{path}: is not a regular file")
+        raise UsageError(f"{path}: is not a regular file", hint="name a file")
     return descriptor
 
 

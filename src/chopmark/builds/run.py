@@ -60,7 +60,9 @@ def train(request: BuildRequest, *, workshop: Workshop, source: SourceTree, runn
         UndecidedError: no network isolation here, and it is required.
     """
     if not request.inputs:
-        raise UsageError("a training has a dataset", hint="name it: --data data/")
+        raise UsageError(
+            "a training has a dataset", hint="run it where data/ is, or name the registered dataset: --data DIR"
+        )
     return _build(BuildType.TRAIN, request, workshop=workshop, source=source, runner=runner, out=out)
 
 

@@ -22,7 +22,7 @@ from chopmark.device.opened import SECRET_BYTES, key_file
 from chopmark.device.ports import Counter, FleetClient
 from chopmark.device.store import StateStore
 from chopmark.device.wire import decode_config, encode_config, settings_digest, state_key
-from chopmark.errors import UsageError
+from chopmark.errors import DecodeError, UsageError, VerificationError
 from chopmark.keys import Signer
 from chopmark.telemetry import EnrolmentRequest
 from chopmark.trust import pinned_root
@@ -79,11 +79,18 @@ def enroll(
     if wish.channel in RESERVED_CHANNELS or not wish.models:
         raise UsageError("enrolment: no model, or a channel with a reserved name")
     root = pinned_root(wish.root, wish.pin)
+    fresh = [made for made in (folder.key, path) if tidy.is_missing(made)]
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     signer = make_signer(folder.key)
     device, nonce = wish.name, Chain().nonce
     if fleet is not None:
-        given = fleet.enroll(EnrolmentRequest(token=wish.token, spki=signer.public.spki, name=wish.name))
+        try:
+            given = fleet.enroll(EnrolmentRequest(token=wish.token, spki=signer.public.spki, name=wish.name))
+        except VerificationError as error:
+            if not isinstance(error, DecodeError):  # refused, so nobody knows this key: nothing is left behind
+                for made in fresh:
+                    tidy.remove(made)
+            raise
         device, nonce = check_name(given.device, what="the service's id"), given.nonce
     config = Config(
         workspace=root.workspace,

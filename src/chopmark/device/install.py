@@ -8,9 +8,9 @@ what is loaded. A package that is whole in one of the slots already is not downl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -83,6 +83,7 @@ class ModelOutcome:
         release: what is assigned; None where nothing is.
         verdict: None where nothing was judged: nothing assigned, held, or not decided.
         error: why it could not be decided.
+        damaged: what was found in slots that should hold something else, whatever became of the model.
     """
 
     model: str
@@ -90,6 +91,7 @@ class ModelOutcome:
     release: Digest | None = None
     verdict: Verified | Refusal | None = None
     error: ChopmarkError | None = None
+    damaged: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class _Job:
     file: ChannelFile
     model: str
     assigned: Digest
+    damaged: dict[Slot, Refusal] = field(default_factory=dict)
 
 
 def install(
@@ -115,6 +118,12 @@ def install(
     if any((hold.kind, hold.digest) == ("release", assigned) for hold in status.holds):
         return ModelOutcome(model=model, action=Action.HELD, release=assigned)
     job = _Job(device=device, fetcher=fetcher, trust=trust, status=status, file=file, model=model, assigned=assigned)
+    outcome = _attempt(job)
+    return replace(outcome, damaged=tuple(job.damaged.values()))
+
+
+def _attempt(job: _Job) -> ModelOutcome:
+    device, model, assigned = job.device, job.model, job.assigned
     try:
         with foreign(InternalError, f"{model}: the installation failed", code="internal", quote=True):
             with device.folder.locked(shared=True):
@@ -157,7 +166,7 @@ def _install(job: _Job, state: State) -> ModelOutcome:
     # 15. No package is sealed here: an envelope that says so is not decoded.
     # 16. Self-test from sealed memory; commit slot, top, gen.
     _self_test(job, release, slot)
-    job.device.store.commit(_activate(job.model, release, slot))
+    job.device.store.commit(_activate(job.model, release, slot, without=frozenset(job.damaged)))
     verdict = Verified(model=job.model, slot=str(slot), release=release)
     return ModelOutcome(model=job.model, action=action, release=job.assigned, verdict=verdict)
 
@@ -165,7 +174,7 @@ def _install(job: _Job, state: State) -> ModelOutcome:
 def _find(job: _Job, state: State, slots: Slots | None) -> Slot | None:
     """Return the slot that holds the assigned release whole; the active one, if both do.
 
-    A damaged package is reported: an active one before it is healed, the other before it is removed.
+    A damaged package is reported, once: an active one before it is healed, the other before it is removed.
     """
     active = Slot.A if slots is None else slots.active
     found = [slot for slot in (active.other, active) if _holds(job, state, slot, spare=slot is not active)]
@@ -181,12 +190,12 @@ def _holds(job: _Job, state: State, slot: Slot, *, spare: bool) -> bool:
     try:
         with folder.locked(shared=True):
             release = approved(read_envelope(place), job.trust, channel=job.device.config.channel)
-            if spare or release.digest == job.assigned:
-                check_package(place, read_manifest(place, release))
+            check_package(place, read_manifest(place, release))
             return release.digest == job.assigned
     except Refused as error:
         if recorded is not None and (recorded == job.assigned or error.step == STEP_PACKAGE):
-            report(job.device, Refusal.of(error, model=job.model, slot=str(slot), release=recorded), state)
+            refusal = job.damaged[slot] = Refusal.of(error, model=job.model, slot=str(slot), release=recorded)
+            report(job.device, refusal, state)
     if spare:
         with folder.locked():
             folder.discard(place)
@@ -279,10 +288,13 @@ def _empty(model: str, slot: Slot) -> Callable[[State], State]:
     return change
 
 
-def _activate(model: str, release: Release, slot: Slot) -> Callable[[State], State]:
+def _activate(model: str, release: Release, slot: Slot, *, without: Collection[Slot]) -> Callable[[State], State]:
+    """Make *slot* the active one; a slot in *without* is damaged and has been reported: the next refresh empties it."""
+
     def change(state: State) -> State:
         slots, top = state.slots.get(model), state.top.get(model)
-        releases = {**(slots.releases if slots else {}), slot: release.digest}
+        kept = {} if slots is None else {s: digest for s, digest in slots.releases.items() if s not in without}
+        releases = {**kept, slot: release.digest}
         if top is None or release.counter > top.counter:
             top = Top(counter=release.counter, release=release.digest, fallbacks=release.fallbacks)
         return replace(

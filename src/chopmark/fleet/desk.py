@@ -309,7 +309,7 @@ def release_device(store: FleetStore, device: str, *, by: str, now: datetime) ->
         by: who decided it; kept with the device.
 
     Raises:
-        UsageError: there is no such device, or nobody is named.
+        UsageError: there is no such device, nobody is named, or nothing about it waits for a person.
     """
     check_name(by, what="who releases it")
     with store.transaction():
@@ -317,6 +317,12 @@ def release_device(store: FleetStore, device: str, *, by: str, now: datetime) ->
         if known is None:
             raise UsageError(f"{device[:80]}: no such device", hint="chopmark fleet devices")
         standings = {key: s for key, s in known.standings.items() if key not in ("log", "chain")}
+        if not known.held and len(standings) == len(known.standings):
+            raise UsageError(
+                f"{known.name}: nothing about it waits for a person",
+                code="not-held",
+                hint=f"what it refused is settled by its own next reports; see: chopmark why {known.name}",
+            )
         released = f"{by}, {format_time(now)}"
         store.put_device(replace(known, held="", released=released, rejoin=True, standings=standings))
 

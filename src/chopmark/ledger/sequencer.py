@@ -229,7 +229,7 @@ class Ledger:
         """
         size = self._heads.head().size
         if (missing := next((index for index in indices if not 0 <= index < size), None)) is not None:
-            raise UsageError(f"the ledger has no entry {missing}: it has {size}")
+            raise UsageError(f"the ledger has no entry {missing}: it has {size}", hint="indices begin at 0")
         note = self.witnessed_checkpoint() if witnessed else self.signed_checkpoint()
         covered = 0 if note is None else Checkpoint.decode(decode_note(note).text).size
         if note is None or max(indices, default=0) >= covered:
@@ -364,7 +364,7 @@ def _read_edge(store: LogStore, state: LogState) -> Edge:
         raise VerificationError(
             "the tiles lead to another root than the one stored",
             code="ledger-corrupt",
-            hint="run fsck",
+            hint="restore a copy of the log",
             evidence=evidence,
         )
     return edge

@@ -68,6 +68,11 @@ class Summary:
     approvals: tuple[str, ...]
     release: Digest | None
 
+    @property
+    def version(self) -> str:
+        """The release's version, as the resource names it."""
+        return self.resource.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:

@@ -43,7 +43,7 @@ from chopmark.release.wire import (
     encode_channel,
     encode_model_release,
 )
-from chopmark.release.withdraw import Withdrawal, withdraw
+from chopmark.release.withdraw import Withdrawal, WithdrawalPlan, plan_withdrawal, withdraw
 from chopmark.release.workspace import Workspace, open_workspace
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "Ring",
     "StatementLog",
     "Withdrawal",
+    "WithdrawalPlan",
     "Workspace",
     "allowed_signers",
     "applied",
@@ -88,6 +89,7 @@ __all__ = [
     "merge",
     "open_workspace",
     "plan",
+    "plan_withdrawal",
     "propose",
     "read_model",
     "read_policy",

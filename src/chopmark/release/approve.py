@@ -89,6 +89,8 @@ def read_proposal(host: GitHost, branch: str, trust: TrustPolicy) -> Proposed:
     """
     base, commit = head(host, MAIN), head(host, branch)
     fork = host.merge_base(base, commit)
+    if fork == commit and commit != base:
+        raise UsageError(f"{branch} is merged already", code="already-merged", hint="see: `chopmark release history`")
     changed = set(host.changed(fork, commit)) if fork else set()
     models = sorted(path for path in changed if path.startswith(f"{MODELS}/") and path.endswith(".yaml"))
     if fork is None or len(models) != 1:
@@ -196,6 +198,10 @@ def approve(
     if not isinstance(decision, Allowed):
         raise VerificationError(
             "; ".join(explain(decision)), code="evidence-denied", hint="propose it again when it holds"
+        )
+    if {signer.public.keyid for signer in signers} <= {s.keyid for s in proposed.envelope.signatures}:
+        raise UsageError(
+            f"{branch} carries these signatures already", code="already-signed", hint="next: `chopmark release check`"
         )
     signed = add_signatures(proposed.envelope, signers)
     before, after = count_approvals(proposed, trust), _recount(proposed, signed, trust)

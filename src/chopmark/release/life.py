@@ -7,15 +7,17 @@ connects nothing. Nothing is fetched: whoever holds the ledger and the root read
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from chopmark.artifacts import Digest
-from chopmark.errors import ChopmarkError, UsageError
+from chopmark.errors import ChopmarkError, UsageError, VerificationError
 from chopmark.statements import Envelope, PredicateType, decode_statement, short_type, verify_any
 from chopmark.trust import TrustPolicy
 
 MIN_PREFIX = 4
+_HEX = re.compile("[0-9a-f]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +141,19 @@ def find_digest(events: Sequence[Event], text: str) -> str:
         text: at least four digits, with or without ``sha256:``.
 
     Raises:
-        UsageError: none or several.
+        UsageError: no digest, too short, or several start with it.
+        VerificationError: ``not-in-ledger``: none does.
     """
     prefix = text.removeprefix("sha256:").lower()
+    hint = "see: chopmark ledger entries"
+    if not _HEX.fullmatch(prefix):
+        raise UsageError(f"{text or 'nothing'}: is no file here, and no digest", hint=hint)
+    if len(prefix) < MIN_PREFIX:
+        raise UsageError(f"{text}: is too short", hint=f"give {MIN_PREFIX} digits or more")
     known = {d for e in events for d in (e.subject.hex, e.digest.hex, *(x.hex for x in e.also), *e.depends)}
     found = sorted(digest for digest in known if digest.startswith(prefix))
-    if len(prefix) < MIN_PREFIX or not found:
-        raise UsageError(f"{text}: nothing in the ledger starts with it", hint="see: chopmark ledger entries")
+    if not found:
+        raise VerificationError(f"{text}: nothing in the ledger starts with it", code="not-in-ledger", hint=hint)
     if len(found) > 1:
         raise UsageError(f"{text}: {len(found)} digests start with it", hint="give more digits")
     return found[0]

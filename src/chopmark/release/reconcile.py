@@ -42,17 +42,19 @@ class Reconciled:
         changes: what was changed in the channel; empty where only time had passed.
         published: None where there was nothing to do.
         quiet: why the security host's newest word is missing; empty where it is not.
+        status_before: version of the status that was published before.
     """
 
     commit: str
     changes: tuple[Change, ...]
     published: Published | None
     quiet: str = ""
+    status_before: int = 0
 
     def as_json(self) -> dict[str, object]:
         done = self.published
         return {
-            "ok": True,
+            "ok": None if self.quiet else True,  # whether anything was revoked meanwhile is not known
             "commit": self.commit,
             "published": None
             if done is None
@@ -72,14 +74,15 @@ class Reconciled:
         """Return lines for a person."""
         if self.published is None:
             return [f"channel says what {self.commit[:8]} asks for"]
-        lines = [f"{c.model} in {c.channel}: {_names(c.before)} → {_names(c.after)}" for c in self.changes] or [
-            "nothing changed; timestamp and proof are fresh"
-        ]
         done = self.published
-        lines.append(
-            f"published {self.commit[:8]}: channel {done.channel}, snapshot {done.snapshot}, status {done.status}"
-        )
-        return lines + ([f"the security host is silent, its last status stays: {self.quiet}"] if self.quiet else [])
+        lines = [f"{c.model} in {c.channel}: {_names(c.before)} → {_names(c.after)}" for c in self.changes]
+        if done.status != self.status_before:
+            lines.append(f"status {self.status_before} → {done.status}: what is revoked or held, as security says now")
+        published = f"channel {done.channel}, snapshot {done.snapshot}, status {done.status}"
+        return [
+            *(lines or ["nothing changed; timestamp and proof are fresh"]),
+            f"published {self.commit[:8]}: {published}",
+        ]
 
 
 def _names(assignments: Sequence[Assignment]) -> str:
@@ -173,7 +176,13 @@ class Operator:
             now=self._clock.now(),
             before=current,
         )
-        return Reconciled(commit=head, changes=changes.changes, published=done, quiet=quiet)
+        return Reconciled(
+            commit=head,
+            changes=changes.changes,
+            published=done,
+            quiet=quiet,
+            status_before=current.version("status"),
+        )
 
     def _due(self, current: Current, status: bytes) -> bool:
         last = self._publisher.published_at(current)

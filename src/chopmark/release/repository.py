@@ -41,7 +41,11 @@ def head(host: GitHost, branch: str) -> str:
     """
     commit = host.head(branch)
     if commit is None:
-        raise UsageError(f"there is no branch {branch}", code="branch-missing", hint="see: `git branch`")
+        raise UsageError(
+            f"there is no branch {branch}",
+            code="branch-missing",
+            hint="`chopmark release propose` makes one; `git branch`, in the release repository, lists them",
+        )
     return commit
 
 

@@ -186,8 +186,7 @@ def open_workspace(start: Path) -> Workspace:
     """Return the workspace that *start* is in: the nearest folder upwards with a ``chopmark.toml``.
 
     Raises:
-        UsageError: there is none.
-        DecodeError: it has one that cannot be read.
+        UsageError: there is none, or it has one that cannot be read.
     """
     start = start.resolve()
     for folder in (start, *start.parents):
@@ -223,11 +222,19 @@ def write_config(workspace: Workspace) -> bytes:
 
 
 def _read(folder: Path) -> Workspace:
+    path = folder / CONFIG
     try:
-        text = read_file(folder / CONFIG, max_bytes=MAX_CONFIG_BYTES).decode()
-        config = canonical.convert(tomllib.loads(text), _Config, what=CONFIG)
+        return _decode(folder, read_file(path, max_bytes=MAX_CONFIG_BYTES))
+    except (DecodeError, UsageError) as error:
+        hint = error.hint or "correct that file, or restore it: `chopmark init` writes one"
+        raise UsageError(f"{path}: {error.message}", code="workspace-config", hint=hint) from error
+
+
+def _decode(folder: Path, data: bytes) -> Workspace:
+    try:
+        config = canonical.convert(tomllib.loads(data.decode()), _Config, what=CONFIG)
     except ValueError as error:
-        raise DecodeError(f"{folder / CONFIG}: is not TOML ({error})") from error
+        raise DecodeError(f"is not TOML ({error})") from error
     return Workspace(
         folder=folder,
         name=canonical.check_name(config.workspace, what=CONFIG),

@@ -24,6 +24,7 @@ from chopmark.statements.model import PAYLOAD_TYPE, STATEMENT_TYPE, Envelope, Pr
 OMS_FILE: Final = "model.sig"
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BUNDLE_BYTES: Final = 8 * 1024 * 1024
+_ANEW: Final = "do not use these files; get folder and bundle anew from whoever signed them"
 
 
 class _PublicKeyHint(canonical.Strict, frozen=True, kw_only=True):
@@ -134,7 +135,9 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     payload = canonical.decode_base64(wire.envelope.payload, what="OMS payload")
     signature = canonical.decode_base64(wire.envelope.signatures[0].sig, what="OMS signature")
     if wire.material.public_key.hint != _hint(key) or not key.verify(signature, pae(PAYLOAD_TYPE, payload)):
-        raise VerificationError("OMS bundle: not signed by this key", code="oms-unsigned")
+        raise VerificationError(
+            "OMS bundle: not signed by this key", code="oms-unsigned", hint="compare the key with the signer's own copy"
+        )
     statement = canonical.decode_as(payload, _Statement, what="OMS statement", max_bytes=MAX_BUNDLE_BYTES)
     _check_form(statement)
     listed = [(r.name, r.digest) for r in statement.predicate.resources]
@@ -142,11 +145,13 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     if listed != here:
         names = ", ".join(sorted({name for name, _ in set(listed) ^ set(here)})[:5])
         raise VerificationError(
-            f"OMS bundle: signed over other files than these: {names or 'in another order'}", code="oms-mismatch"
+            f"OMS bundle: signed over other files than these: {names or 'in another order'}",
+            code="oms-mismatch",
+            hint=_ANEW,
         )
     root = _root(manifest)
     if statement.subject[0].digest != {"sha256": root.hex}:
-        raise VerificationError("OMS bundle: its root digest is not that of its files", code="oms-mismatch")
+        raise VerificationError("OMS bundle: its root digest is not that of its files", code="oms-mismatch", hint=_ANEW)
     return root
 
 

@@ -52,6 +52,32 @@ def test_tampering_is_delivered_before_the_channel_is_asked_and_then_healed(worl
     assert runs(device) == "1"
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["healed", "replaced"])
+def test_one_tampering_is_one_incident(world, newer):
+    device = world.installed()
+    turn(device, world.channel, world.fleet)
+    (device.folder.slot(MODEL, Slot.A) / "files" / "labels.json").write_bytes(b"[]")
+    if newer:
+        world.publish("2")
+    codes = [[r.code for r in turn(device, world.channel, world.fleet).refusals] for _ in range(3)]
+    assert codes == [["package-altered"], [], []]
+    refused = [r for r in world.fleet.reports if r.verdict != "verified"]
+    assert {(r.verdict, r.slot, r.release) for r in refused} == {("package-altered", "A", refused[0].release)}
+    assert [r.verdict for r in world.fleet.reports[world.fleet.reports.index(refused[-1]) + 1 :]].count("verified") >= 1
+    assert not device.folder.slot(MODEL, Slot.A).exists()
+    assert runs(device) == ("2" if newer else "1")
+
+
+def test_damage_in_the_slot_that_is_not_used_is_said(world):
+    device = world.installed()
+    world.publish("2")
+    turn(device, world.channel, world.fleet)
+    (device.folder.slot(MODEL, Slot.A) / "files" / "labels.json").write_bytes(b"[]")
+    found = turn(device, world.channel, world.fleet)
+    assert [(r.code, r.slot) for r in found.refusals] == [("package-altered", "A")]
+    assert turn(device, world.channel, world.fleet).refusals == ()
+
+
 def test_a_service_that_is_away_stops_nothing(world):
     world.publish("1")
     device = world.enroll()
@@ -164,7 +190,11 @@ def test_the_commands_over_http(world, server, tmp_path, capsys):
     assert (verdict["verdict"], verdict["step"]) == ("package-altered", 14)
     assert command("load", folder, MODEL) == 1
     assert "error package-altered: " in capsys.readouterr().err
-    assert command("run", folder, "--once") == 1  # it says what it healed
+    capsys.readouterr()
+    assert command("run", folder, "--once", "--json") == 1  # it says what it healed
+    healed = json.loads(capsys.readouterr().out)
+    assert [refusal["verdict"] for refusal in healed["refused"]] == ["package-altered"]
+    assert (healed["models"][MODEL]["action"], healed["models"][MODEL]["slot"]) == ("installed", "B")
     assert command("run", folder, "--once") == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from chopmark.adapters.counters.software import NoCounter
 from chopmark.artifacts import Digest
 from chopmark.device import Enrolment, enroll
-from chopmark.errors import Refused, UndecidedError, UsageError
+from chopmark.errors import Refused, UndecidedError, UsageError, VerificationError
 from unit.device.kit import CHANNEL, MODEL, World, make_signer
 
 
@@ -56,6 +56,19 @@ def test_a_device_is_not_enrolled_twice(world):
     device = world.enroll()
     with pytest.raises(UsageError):
         enroll(device.folder.path, wish(world), fleet=None, make_signer=make_signer, counter=NoCounter())
+
+
+def test_what_the_service_refuses_leaves_nothing_behind(world, tmp_path):
+    class Strict(type(world.fleet)):  # type: ignore[misc]
+        def _enroll(self, request):
+            raise VerificationError("wrong token", code="token-refused")
+
+    (tmp_path / "kept").mkdir()
+    for path in (tmp_path / "new", tmp_path / "kept"):
+        with pytest.raises(VerificationError):
+            enroll(path, wish(world), fleet=Strict(world.trust), make_signer=make_signer, counter=NoCounter())
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_an_interrupted_enrolment_goes_on_with_its_key(world, tmp_path):

@@ -149,6 +149,15 @@ def test_a_held_device_rejoins_when_a_person_releases_it(w):
         release_device(w.fleet.store, "nobody", by="owner-a", now=NOW)
 
 
+def test_nobody_releases_a_device_that_waits_for_nobody(w):
+    phone = w.enroll()
+    w.say(phone)
+    with pytest.raises(UsageError) as caught:
+        release_device(w.fleet.store, phone.device, by="owner-a", now=NOW)
+    assert caught.value.code == "not-held"
+    assert w.device(phone).released == "", "the file tells of nothing that did not happen"
+
+
 def seen(size: int, root: bytes) -> SeenLog:
     return SeenLog(origin=ORIGIN, size=size, root=root)
 

@@ -19,6 +19,7 @@ from chopmark.release import (
     empty_channel,
     encode_channel,
     plan,
+    plan_withdrawal,
     verify_range,
     withdraw,
 )
@@ -50,6 +51,51 @@ def test_a_release_is_proposed_approved_checked_and_merged(shop: Shop) -> None:
     assert found.channels == {"production": (whole,)}
     assert decode_release(decode_envelope(found.releases[whole.release].envelope).payload) == proposal.release
     assert (shop.folder / "release" / "models" / "digits.yaml").exists(), "the work tree shows what main says"
+
+
+def test_what_was_done_already_is_said_to_be(shop: Shop) -> None:
+    branch = shop.propose(shop.draft()).branch
+    shop.approve(branch, "owner-a")
+    for again in (lambda: shop.approve(branch, "owner-a"), lambda: shop.approve("release/none-1", "owner-a")):
+        with pytest.raises(UsageError) as caught:
+            again()
+        assert (caught.value.code, bool(caught.value.hint)) in {("already-signed", True), ("branch-missing", True)}
+    shop.approve(branch, "owner-c")
+    shop.merge(branch)
+    for again in (lambda: shop.merge(branch), lambda: shop.approve(branch, "owner-b")):
+        with pytest.raises(UsageError) as caught:
+            again()
+        assert caught.value.code == "already-merged"
+
+
+def test_what_a_withdrawal_would_do_is_what_it_does(busy: Shop) -> None:
+    planned = plan_withdrawal("digits", host=busy.git, trust=busy.trust)
+    before = busy.main
+    done = withdraw("digits", host=busy.git, trust=busy.trust, by=busy.by("maintainer"), at=NOW, reason="")
+    assert before == planned.base
+    assert (done.release, done.fallback) == (planned.release, planned.fallback)
+
+
+def back(shop: Shop) -> str:
+    return withdraw(
+        "digits", host=shop.git, trust=shop.trust, by=shop.by("maintainer"), at=NOW, reason=""
+    ).fallback.version
+
+
+def test_one_goes_back_as_far_as_the_newest_release_names_and_not_before_the_first(busy: Shop) -> None:
+    first, second = current(busy).fallbacks[0], current(busy).digest
+    busy.release("3", fallbacks=(second, first))
+    assert [back(busy), back(busy)] == ["2", "1"]
+    with pytest.raises(UsageError, match="1 is the first release"):
+        back(busy)
+
+
+def test_nobody_goes_back_to_what_devices_would_refuse(busy: Shop) -> None:
+    busy.release("3", fallbacks=(current(busy).digest,))
+    assert back(busy) == "2"
+    with pytest.raises(VerificationError, match="approvers of 3 named") as caught:
+        back(busy)
+    assert caught.value.code == "fallback-unapproved"
 
 
 def test_both_decisions_are_logged_and_only_the_first_is_named(shop: Shop) -> None:
@@ -119,9 +165,9 @@ def test_withdraw_reverts_to_a_named_fallback_and_frees_no_counter(busy: Shop) -
     assert wanted(shop).channels["production"][0].release == first
     subject = verify_range(shop.git, since=None, to=shop.main, trust=shop.trust)[-1].subject
     assert subject == 'Revert "Release digits 2"'
-    with pytest.raises(VerificationError) as caught:
+    with pytest.raises(UsageError) as caught:
         withdraw("digits", host=shop.git, trust=shop.trust, by=shop.by("operator"), at=NOW, reason="")
-    assert caught.value.code == "fallback-unapproved", "a second revert would go forward again"
+    assert caught.value.code == "no-fallback", "a second revert does not go forward again"
     assert shop.release("3").checked.release.counter == 3
 
 

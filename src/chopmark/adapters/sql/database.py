@@ -22,6 +22,7 @@ BUSY_SECONDS = 30.0
 
 Value = int | str | bytes | None
 
+_RESTORE = "restore this file from a copy"
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -185,7 +186,7 @@ def as_bytes_or_none(value: Value) -> bytes | None:
 
 
 def _corrupt() -> VerificationError:
-    return VerificationError("a row is missing or damaged", code="ledger-corrupt", hint="run fsck; restore from a copy")
+    return VerificationError("a row is missing or damaged", code="ledger-corrupt", hint=_RESTORE)
 
 
 @contextmanager
@@ -198,9 +199,7 @@ def _translated(path: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
             message = f"{path}: {error}"
             raise UndecidedError(message, code="store-busy", hint="check the disk and who else writes") from error
-        raise VerificationError(
-            f"{path}: {error}", code="ledger-corrupt", hint="run fsck; restore from a copy"
-        ) from error
+        raise VerificationError(f"{path}: {error}", code="ledger-corrupt", hint=_RESTORE) from error
 
 
 @contextmanager

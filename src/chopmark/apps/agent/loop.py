@@ -52,7 +52,10 @@ class Turn:
         """Everything that was refused in this turn, in order."""
         found: list[Verdict | None] = list(self.checks.values())
         if isinstance(self.refreshed, Refreshed):
-            found += [self.refreshed.healed, *(outcome.verdict for outcome in self.refreshed.models.values())]
+            outcomes = self.refreshed.models.values()
+            # What the check saw too is one finding.
+            found += [refusal for outcome in outcomes for refusal in outcome.damaged if refusal not in found]
+            found += [self.refreshed.healed, *(outcome.verdict for outcome in outcomes)]
         elif self.refreshed is not None:
             found.append(self.refreshed)
         return tuple(verdict for verdict in found if isinstance(verdict, Refusal))

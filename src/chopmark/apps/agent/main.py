@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enrol a device, run its agent, look at what it has: functions, which the command line calls.
 
-The loop talks on stderr. Nothing here exits; :func:`run` returns the code to exit with.
+The loop talks on stderr. Nothing here exits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from types import FrameType
 from chopmark.apps.agent import wiring
 from chopmark.apps.agent.loop import Turn, loop, turn
 from chopmark.artifacts import Digest, read_file
-from chopmark.device import TIER, Config, Device, Enrolment, Refreshed, Verdict, Verified, check
+from chopmark.device import TIER, Config, Device, Enrolment, Refreshed, Refusal, Verdict, Verified, check
 from chopmark.device import enroll as enroll_device
 from chopmark.errors import spoken
 from chopmark.trust import MAX_ROOT_BYTES
-
-EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED = 0, 1, 3
 
 
 def enroll(
@@ -73,12 +71,8 @@ def enroll(
     )
 
 
-def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None = None) -> int:
-    """Run the agent of the device in *folder* until SIGTERM or SIGINT, or for one turn.
-
-    Returns:
-        The exit code of the last turn: 0, 1 for a refusal, 3 for what could not be decided.
-    """
+def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None = None) -> Turn:
+    """Run the agent of the device in *folder* until SIGTERM or SIGINT, or for one turn; return the last turn."""
     device = wiring.wire(folder)
     fetcher, fleet = wiring.fetcher(device.config.channel_url), wiring.fleet(device.config.fleet_url)
     show = tell if tell is not None else _Talk(device)
@@ -94,9 +88,7 @@ def run(folder: Path, *, once: bool = False, tell: Callable[[Turn], None] | None
     else:
         with _stopped_by_signals() as stop:
             loop(device, fetcher, fleet, wait=stop.wait, jitter=random.random, tell=keep)
-    if last.refusals:
-        return EXIT_REFUSED
-    return EXIT_UNDECIDED if last.undecided else EXIT_OK
+    return last
 
 
 def verify(folder: Path) -> Mapping[str, Verdict]:
@@ -111,7 +103,7 @@ def verify(folder: Path) -> Mapping[str, Verdict]:
 
 def _lines(device: Device, found: Turn) -> list[str]:
     """Return what is worth a line."""
-    lines = [f"{r.model or 'channel'}: refused at step {r.step}: {r.code}: {r.message}" for r in found.refusals]
+    lines = [f"{_where(r)}: refused at step {r.step}: {r.code}: {r.message}" for r in found.refusals]
     for error in found.undecided:
         what, *hint = spoken(error)
         lines += [f"undecided: {what}", *hint]
@@ -130,6 +122,49 @@ def _lines(device: Device, found: Turn) -> list[str]:
     if delivery is not None and delivery.behind:
         lines.append("the service knows a newer publication than this device is shown: look for who serves the channel")
     return [*lines, f"tier T{TIER}; rollback memory: {device.rollback_memory}"]
+
+
+def _where(refusal: Refusal) -> str:
+    return " in slot ".join(part for part in (refusal.model or "channel", refusal.slot) if part)
+
+
+def turn_json(turn: Turn) -> dict[str, object]:
+    """Return a turn of the agent as scripts read it; ``models`` is empty where the channel could not be followed."""
+    models = turn.refreshed.models if isinstance(turn.refreshed, Refreshed) else {}
+    delivery = turn.delivery
+    return {
+        "ok": False if turn.refusals else None if turn.undecided else True,
+        "refused": [verdict_json(refusal) for refusal in turn.refusals],
+        "undecided": [{"error": e.code, "message": e.message, "hint": e.hint} for e in turn.undecided],
+        "models": {
+            name: {"action": str(outcome.action)} | (verdict_json(outcome.verdict) if outcome.verdict else {})
+            for name, outcome in models.items()
+        },
+        "delivered": delivery.sent if delivery else 0,
+    }
+
+
+def verdict_json(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict as people and scripts read it."""
+    if isinstance(verdict, Verified):
+        release = verdict.release
+        return {
+            "verdict": "verified",
+            "model": verdict.model,
+            "slot": verdict.slot,
+            "version": release.version,
+            "release": str(release.digest),
+        }
+    return {
+        "verdict": verdict.code,
+        "step": verdict.step,
+        "model": verdict.model,
+        "slot": verdict.slot,
+        "release": str(verdict.release) if verdict.release else None,
+        "message": verdict.message,
+        "hint": verdict.hint,
+        "evidence": {str(name): str(value)[:256] for name, value in verdict.evidence.items()},
+    }
 
 
 class _Talk:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, good, say
 from chopmark.errors import UsageError
 
@@ -17,7 +18,7 @@ ACCURACY = "see the test result in the ledger"
 _COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
-@click.group()
+@click.group(cls=Group)
 def build() -> None:
     """Train, convert, quantise and package; each step runs committed code and leaves its provenance.
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, columns, good
 
 
-@click.group()
+@click.group(cls=Group)
 def channel() -> None:
     """The channel: which approved release goes to whom, and the status: what is revoked or held.
 

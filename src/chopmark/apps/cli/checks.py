@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, good
+from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, good
 
 LIBRARIES = ("onnxruntime", "numpy", "onnx", "scikit-learn")
 
@@ -74,11 +74,15 @@ def inspect(start: Path, path: Path, model: str | None) -> Answer:
         "findings": [{"code": f.code, "where": f.where, "message": f.message} for f in found.findings],
         "entry": index,
     }
+    logged = [] if index is None else [f"  entry {index} of the ledger"]
     if found.passed:
-        line = f"{found.format}: {len(found.operators)} operators, all allowed; {found.bytes_covered:,} of {found.length:,} bytes"
-        return body, [good(line), *columns([(n, str(c)) for n, c in sorted(found.operators.items())], indent="  ")]
-    lines = [bad(f"{found.format}: refused, {found.bytes_covered:,} of {found.length:,} bytes understood")]
-    return body, lines + columns([(f.code, f.where, f.message) for f in found.findings], indent="  ")
+        operators = counted(len(found.operators), "operator")
+        line = f"{found.format}: {operators}, all allowed; {found.bytes_covered:,} of {found.length:,} bytes"
+        rows = columns([(n, str(c)) for n, c in sorted(found.operators.items())], indent="  ")
+        return body, [good(line), *rows, *logged]
+    line = f"{found.format}: refused, {found.bytes_covered:,} of {found.length:,} bytes understood"
+    rows = columns([(f.code, f.where, f.message) for f in found.findings], indent="  ")
+    return body, [bad(line), *rows, *logged]
 
 
 @click.command()

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, bad, good
 from chopmark.artifacts import read_file
-from chopmark.device import Verdict, Verified
 
 MAX_TOKEN_BYTES = 1024
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Group)
 def device() -> None:
     """A device: it follows the channel, verifies every byte before a parser sees one, and reports what it finds.
 
@@ -89,17 +89,20 @@ def enroll(
 @device.command()
 @_FOLDER
 @click.option("--once", is_flag=True, help="One turn: check, refresh, report.")
-@click.pass_context
-def run(ctx: click.Context, folder: Path, *, once: bool) -> None:
+@answers
+def run(folder: Path, *, once: bool) -> Answer:
     """Follow the channel, check what is installed, report; until stopped.
+
+    It talks on stderr. The exit code is that of the last turn: 1 where anything was refused, healed or not.
 
     \b
     Example:
         chopmark device run kiosks/kiosk-1
+        chopmark device run kiosks/kiosk-1 --once --json
     """
     import chopmark.apps.agent.main as agent
 
-    ctx.exit(agent.run(folder, once=once))
+    return agent.turn_json(agent.run(folder, once=once)), []
 
 
 @device.command()
@@ -114,7 +117,7 @@ def verify(folder: Path) -> Answer:
     """
     import chopmark.apps.agent.main as agent
 
-    verdicts = [verdict_json(verdict) for verdict in agent.verify(folder).values()]
+    verdicts = [agent.verdict_json(verdict) for verdict in agent.verify(folder).values()]
     ok = all(verdict["verdict"] == "verified" for verdict in verdicts)
     lines = []
     for verdict in verdicts:
@@ -144,26 +147,3 @@ def load(folder: Path, model: str) -> Answer:
     with chopmark.load(model, device=folder) as loaded:
         body = {"ok": True, "model": model, "version": loaded.release.version, "slot": loaded.slot, "tier": loaded.tier}
     return body, [good(f"{model} v{body['version']} loaded from sealed memory; T{body['tier']}, a software key")]
-
-
-def verdict_json(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict as people and scripts read it."""
-    if isinstance(verdict, Verified):
-        release = verdict.release
-        return {
-            "verdict": "verified",
-            "model": verdict.model,
-            "slot": verdict.slot,
-            "version": release.version,
-            "release": str(release.digest),
-        }
-    return {
-        "verdict": verdict.code,
-        "step": verdict.step,
-        "model": verdict.model,
-        "slot": verdict.slot,
-        "release": str(verdict.release) if verdict.release else None,
-        "message": verdict.message,
-        "hint": verdict.hint,
-        "evidence": {str(name): str(value)[:256] for name, value in verdict.evidence.items()},
-    }

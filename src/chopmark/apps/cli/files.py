@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, columns, good, say
+from chopmark.apps.cli.render import Answer, answers, columns, counted, good, say
+from chopmark.errors import DecodeError, UsageError, VerificationError
+
+if TYPE_CHECKING:
+    from chopmark.artifacts import Manifest
+    from chopmark.keys import PublicKey
 
 
 @click.command("hash")
@@ -25,6 +31,7 @@ def hash_(path: Path, manifest: Path | None) -> Answer:
 
     found = scan(path) if path.is_dir() else Manifest(files=(hash_file(path),))
     if manifest is not None:
+        check_folder_of(manifest)
         write_file(manifest, found.encode())
     data = {
         "ok": True,
@@ -32,7 +39,8 @@ def hash_(path: Path, manifest: Path | None) -> Answer:
         "files": [{"name": f.name, "length": f.length, "sha256": f.sha256.hex} for f in found.files],
     }
     rows = [(f.name, f"{f.length:,} B", str(f.sha256)) for f in found.files]
-    return data, [f"{found.digest}  {path}", *columns(rows, indent="  ")]
+    written = [f"  manifest in {manifest}"] * bool(manifest)
+    return data, [f"{found.digest}  {path}", *columns(rows, indent="  "), *written]
 
 
 @click.command()
@@ -58,9 +66,10 @@ def sign(folder: Path, key: Path, out: Path | None) -> Answer:
     bundle = out or folder.with_name(folder.name + ".sig")
     if bundle.resolve().is_relative_to(folder.resolve()):
         say("note: a bundle inside the folder would be a file of the package; it is better kept beside it")
+    check_folder_of(bundle)
     write_file(bundle, build_oms(manifest, load_key(key), name=folder.name))
     data = {"ok": True, "bundle": str(bundle), "digest": str(manifest.digest)}
-    return data, [good(f"{len(manifest.files)} files of {folder} signed: {bundle}")]
+    return data, [good(f"{counted(len(manifest.files), 'file')} of {folder} signed: {bundle}")]
 
 
 @click.command()
@@ -77,15 +86,51 @@ def verify(folder: Path, key: Path, signature: Path | None) -> Answer:
     Example:
         chopmark verify packages/digits-1/package --key packages/digits-1/packager.pub
     """
-    from chopmark.artifacts import read_file, scan
-    from chopmark.keys import read_public_key
+    from chopmark.artifacts import read_file
     from chopmark.statements import verify_oms
 
-    manifest = scan(folder)
+    public = _public_key(key)
     bundle = read_file(signature or _beside(folder), max_bytes=8 * 1024 * 1024)
-    verify_oms(bundle, manifest, read_public_key(read_file(key, max_bytes=16_384)))
+    manifest = _signed_files(folder)
+    verify_oms(bundle, manifest, public)
     data = {"ok": True, "digest": str(manifest.digest), "files": len(manifest.files)}
-    return data, [good(f"{folder}: all {len(manifest.files)} files are as signed"), f"  {manifest.digest}"]
+    return data, [good(f"{folder}: {counted(len(manifest.files), 'file')}, exactly as signed"), f"  {manifest.digest}"]
+
+
+def _public_key(path: Path) -> PublicKey:
+    """Read the key to verify with; one that is none is a wrong call, and says nothing about the package."""
+    from chopmark.artifacts import read_file
+    from chopmark.keys import read_public_key
+
+    try:
+        return read_public_key(read_file(path, max_bytes=16_384))
+    except DecodeError as error:
+        hint = "name the signer's public key; `chopmark build package` leaves packager.pub beside the package"
+        raise UsageError(f"{path}: {error.message}", hint=hint) from error
+
+
+def _signed_files(folder: Path) -> Manifest:
+    """Scan what is verified: a link in it is one more thing that was not signed, as an extra file is."""
+    from chopmark.artifacts import NOT_REGULAR, scan
+
+    try:
+        return scan(folder)
+    except UsageError as error:
+        if error.code != NOT_REGULAR:
+            raise
+        raise VerificationError(
+            error.message, code="oms-mismatch", hint="remove it, or get the package anew"
+        ) from error
+
+
+def check_folder_of(file: Path) -> None:
+    """Check that the folder of a *file* to write exists: a mistyped path makes no folders.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not file.parent.is_dir():
+        raise UsageError(f"{file}: there is no folder {file.parent}", hint=f"make it first: mkdir -p {file.parent}")
 
 
 def _beside(folder: Path) -> Path:

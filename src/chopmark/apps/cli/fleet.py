@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good
+from chopmark.apps.cli.lazy import Group
+from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, moment
 
 
-@click.group()
+@click.group(cls=Group)
 def fleet() -> None:
     """Devices, refusals and alerts, from what the devices reported and signed.
 
@@ -56,11 +57,11 @@ def devices(start: Path) -> Answer:
             str(d.condition),
             f"T{d.tier}",
             ", ".join(f"{m} {version_of(site, r)}" for m, r in d.running.items()),
-            dim(f"{d.seen:%Y-%m-%d %H:%M:%S}Z" if d.seen else "never seen"),
+            dim(moment(d.seen) if d.seen else "never seen"),
         )
         for d in found
     ]
-    return body, columns(rows)
+    return body, columns(rows) or [dim("no device is enrolled yet; next: chopmark device enroll")]
 
 
 @fleet.command()
@@ -81,7 +82,17 @@ def refusals(start: Path) -> Answer:
     body = {
         "ok": True,
         "refusals": [
-            {"id": r.id, "device": r.device, "code": r.code, "step": r.step, "message": r.message, "count": r.count}
+            {
+                "id": r.id,
+                "device": r.device,
+                "name": names.get(r.device, ""),
+                "code": r.code,
+                "step": r.step,
+                "message": r.message,
+                "first": r.first,
+                "last": r.last,
+                "count": r.count,
+            }
             for r in found
         ],
     }
@@ -91,34 +102,58 @@ def refusals(start: Path) -> Answer:
             names.get(r.device, r.device),
             r.code,
             f"step {r.step}",
-            dim(f"{r.first:%Y-%m-%d %H:%M:%S}Z ×{r.count}"),
+            dim(f"{moment(r.first)} ×{r.count}"),
         )
         for r in found
     ]
-    return body, columns(rows)
+    return body, columns(rows) or [good("no device refused anything yet")]
 
 
 @fleet.command()
 @click.pass_obj
 @answers
 def alerts(start: Path) -> Answer:
-    """Show the newest alert as it goes to the SIEM (OCSF detection finding).
+    """List the alerts, newest first, each as it goes to the SIEM (OCSF detection finding).
 
     \b
     Example:
         chopmark fleet alerts --json
     """
-    import json
+    from importlib.metadata import version
 
-    from chopmark.artifacts import read_file
-    from chopmark.release import open_workspace
+    from chopmark.apps.cli.wiring import Site
+    from chopmark.fleet import detection_finding
 
-    path = open_workspace(start).alert
-    if not path.exists():
-        return {"ok": True, "alert": None}, [good("no alert was ever raised here")]
-    alert = json.loads(read_file(path, max_bytes=1_000_000))
-    finding = alert.get("finding_info", {})
-    return {"ok": True, "alert": alert}, [bad(str(finding.get("title"))), f"  {finding.get('desc', '')}", f"  {path}"]
+    site = Site.at(start)
+    names = {d.id: d.name for d in site.fleet.devices()}
+    found = [
+        (
+            refusal,
+            detection_finding(
+                refusal,
+                device_name=names.get(refusal.device, refusal.device),
+                workspace=site.workspace.name,
+                version=version("chopmark"),
+            ),
+        )
+        for refusal in site.fleet.refusals()
+    ]
+    file = site.workspace.alert
+    body = {"ok": True, "alerts": [alert for _, alert in found], "newest": str(file) if file.exists() else None}
+    if not found:
+        return body, [good("no alert was ever raised here")]
+    rows = [
+        (
+            bad(str(alert["severity"])),
+            refusal.code,
+            f"{refusal.model} on {names.get(refusal.device, refusal.device)}".removeprefix(" "),
+            dim(moment(refusal.first)),
+            "" if refusal.alerted else "not delivered yet",
+            dim(f"why {refusal.id}"),
+        )
+        for refusal, alert in found
+    ]
+    return body, [*columns(rows), f"  the newest one delivered: {file}"]
 
 
 @fleet.command()

@@ -22,15 +22,19 @@ SOON_DAYS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at.
+
+    Attributes:
+        ok: None for what may well be so, and has to be known: keys that are elsewhere, a part that is not started.
+    """
 
     what: str
-    ok: bool
+    ok: bool | None
     detail: str
     hint: str = ""
 
     def as_json(self) -> dict[str, object]:
-        return asdict(self)
+        return asdict(self) | {"hint": "" if self.ok else self.hint}
 
 
 def examine(start: Path) -> list[Finding]:
@@ -78,13 +82,13 @@ def _keys(site: Site) -> list[Finding]:
     """Look at the mode of every private key here, and at which roles have none here."""
     files = [*site.workspace.keys.glob("*/*.pem"), *site.workspace.keys.glob("*/git"), site.workspace.token_file]
     open_to_others = [path for path in files if path.exists() and path.stat().st_mode & 0o077]
-    shown = ", ".join(str(path) for path in open_to_others[:3]) or f"{len(files)} files, for their owner only"
+    shown = " ".join(map(str, open_to_others)) or f"{len(files)} files, for their owner only"
     hint = f"chmod 600 {shown}; consider what was readable as known to others"
     away = [name for name in site.trust.owners if not any(site.workspace.owner_keys(name).glob("*.pem"))]
     where = f"elsewhere: {', '.join(away)}" if away else "those of every owner are on this machine"
     return [
         Finding(what="key files", ok=not open_to_others, detail=shown, hint=hint),
-        Finding(what="keys", ok=True, detail=where),
+        Finding(what="keys", ok=None if away else True, detail=where, hint="run there what they sign"),
     ]
 
 
@@ -104,7 +108,7 @@ def _services(site: Site) -> list[Finding]:
     }
     urls |= {name: (url, " --only witness") for name, url in site.workspace.witness_urls.items()}
     return [
-        Finding(what=name, ok=_answers(url), detail=url, hint=f"start it: chopmark serve{part}")
+        Finding(what=name, ok=_answers(url) or None, detail=url, hint=f"not running; start it: chopmark serve{part}")
         for name, (url, part) in urls.items()
     ]
 

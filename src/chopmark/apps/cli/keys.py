@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, columns, dim, strong
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """The keys of this workspace. Private halves never leave their files.
 
@@ -57,7 +58,7 @@ def list_(start: Path) -> Answer:
     return {"ok": True, "keys": found}, columns([("owner", "algorithm", "key id", "private half", "roles"), *rows])
 
 
-@click.group()
+@click.group(cls=Group)
 def trust() -> None:
     """root.json and trust.json: who may act, and who may say what.
 

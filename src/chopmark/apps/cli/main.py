@@ -62,8 +62,8 @@ def cli(ctx: click.Context, workspace: Path) -> None:
     \b
     Example, with nothing set up:
         chopmark demo                 see it work, and refuse
-        chopmark try model.onnx      the same with your own model
-        chopmark init acme           a workspace of your own
+        chopmark try model.onnx       the same with your own model
+        chopmark init acme            a workspace of your own
 
     Exit codes: 0 verified or done, 1 denied, 2 wrong call, 3 could not decide, 4 internal.
     """
@@ -81,6 +81,9 @@ def run(argv: list[str]) -> int:
         result = cli.main(args=argv, prog_name="chopmark", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_code  # not 0: where a script's command is empty by accident, nothing was verified
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours has its own exit code
@@ -93,6 +96,8 @@ def run(argv: list[str]) -> int:
 def _as_ours(error: Exception) -> ChopmarkError:
     if isinstance(error, ChopmarkError):
         return error
+    if isinstance(error, click.UsageError):
+        return UsageError(error.format_message(), hint=f"{error.ctx.command_path if error.ctx else 'chopmark'} --help")
     if isinstance(error, click.ClickException):
         return UsageError(error.format_message(), hint="chopmark --help")
     if isinstance(error, click.Abort):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, strong
-from chopmark.errors import ChopmarkError, UsageError
+from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, moment, plain, strong
+from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chopmark.policy import Verdict
     from chopmark.release.life import Event
 
+MAX_HISTORY = 20
 _DECISION = re.compile(r"G([1-9]\d{0,6})")
 _REFUSAL = re.compile(r"R([1-9]\d{0,6})")
 
@@ -42,11 +43,13 @@ def status(start: Path) -> Answer:
     for name, look in (("git", _git), ("ledger", _ledger), ("channel", _channel), ("fleet", _fleet)):
         try:
             found, row = look(site)
+            rows.append((strong(name), row))
         except ChopmarkError as error:
-            found, row = {"error": error.code, "message": error.message}, bad(error.message)
-            body["ok"] = False
+            found = {"error": error.code, "message": error.message, "hint": error.hint}
+            rows += [(strong(name), bad(error.message)), *[("", f"  hint: {error.hint}")] * bool(error.hint)]
+            if body["ok"] is not False:
+                body["ok"] = None if isinstance(error, UndecidedError) else False
         body[name] = found
-        rows.append((strong(name), row))
     lines = columns(rows)
     if body["ok"] and (devices := site.fleet.devices()):
         lines += ["", *columns([_device_row(device, site) for device in devices], indent="  ")]
@@ -58,7 +61,9 @@ def status(start: Path) -> Answer:
 @click.pass_obj
 @answers
 def why(start: Path, what: str) -> Answer:
-    """Explain WHAT: a decision (G1), a refusal (R1), a device, or a digest; the rule, the facts, the next step.
+    """Explain WHAT: a decision (G1), a refusal (R1), a device, or a file or digest that was decided over.
+
+    The rule, the facts, the next step.
 
     \b
     Example:
@@ -77,7 +82,7 @@ def why(start: Path, what: str) -> Answer:
     for device in site.fleet.devices():
         if what in (device.id, device.name):
             return _explain_device(site, device)
-    return _life(site, what)
+    return _explain_artifact(site, what)
 
 
 @click.command()
@@ -99,22 +104,50 @@ def trace(start: Path, what: str) -> Answer:
     return _life(Site.at(start), what)
 
 
-def _life(site: Site, what: str) -> Answer:
+def _follow(site: Site, what: str) -> tuple[str, tuple[Event, ...]]:
+    """Return the digest of *what*, and all that came before and after it.
+
+    Raises:
+        UsageError, VerificationError: as :func:`chopmark.release.life.find_digest`.
+    """
     from chopmark.artifacts import hash_file, scan
     from chopmark.release.life import find_digest, read_life
     from chopmark.release.life import trace as follow
 
-    path = Path(what)
-    if path.is_dir():
-        what = scan(path).digest.hex
+    path, digest = Path(what), what
+    if what and path.is_dir():
+        digest = scan(path).digest.hex
     elif path.is_file():
-        what = hash_file(path).sha256.hex
+        digest = hash_file(path).sha256.hex
     events = read_life(site.statements(), site.trust)
-    digest = find_digest(events, what)
-    found = follow(events, digest)
+    found = find_digest(events, digest)
+    return found, follow(events, found)
+
+
+def _explain_artifact(site: Site, what: str) -> Answer:
+    """Explain the newest decision that *what* had a part in."""
+    from chopmark.release.record import decisions
+
+    digest, life = _follow(site, what)
+    entries = {event.index for event in life}
+    made = [decision for decision in decisions(site.statements(), site.trust) if decision.index in entries]
+    if not made:
+        shown = f"{digest[:16]}…  was not decided over yet"
+        nothing = {"ok": True, "digest": f"sha256:{digest}", "decision": None}
+        return nothing, [shown, f"  next   chopmark trace {digest[:8]}, then chopmark release propose"]
+    body, lines = _explain_decision(site, made[-1].number)
+    decided = f"{strong(digest[:16])}…  the newest of {counted(len(made), 'decision')} that it had a part in"
+    return {**body, "digest": f"sha256:{digest}"}, [decided, *lines]
+
+
+def _life(site: Site, what: str) -> Answer:
+    digest, found = _follow(site, what)
     ok = not any(event.problem for event in found)
     body = {"ok": ok, "digest": f"sha256:{digest}", "events": [event.as_json() for event in found]}
-    lines = [f"{strong(digest[:16])}…  {len(found)} statements, each verified against root {site.root.version}", ""]
+    lines = [
+        f"{strong(digest[:16])}…  {counted(len(found), 'statement')}, each verified against root {site.root.version}",
+        "",
+    ]
     for subject, group in _by_subject(found):
         here = strong(subject) if digest in {e.subject.hex for e in group} | {e.digest.hex for e in group} else subject
         lines.append(f"{here}  {dim(group[0].subject.short + '…')}")
@@ -166,6 +199,8 @@ def _explain_decision(site: Site, number: int) -> Answer:
         "decision": f"G{number}",
         "allowed": summary.passed,
         "entry": index,
+        "time": summary.time,
+        "policy": {"digest": summary.policy, "uri": summary.policy_uri},
         "subject": summary.subject.name,
         "manifest": summary.subject.digest,
         "release": summary.release,
@@ -174,10 +209,12 @@ def _explain_decision(site: Site, number: int) -> Answer:
             {"id": v.id, "phase": str(v.phase), "ok": v.ok, "message": v.message, "facts": v.facts} for v in verdicts
         ],
     }
+    step = "chopmark release approve NAME --as an owner who is missing, then chopmark release check NAME"
+    body["next"] = None if summary.passed else step
     outcome = good("ALLOWED") if summary.passed else bad("REFUSED")
     lines = [
         f"{strong(f'G{number}')}  {outcome}  {len(held)} of {len(verdicts)} rules hold",
-        f"  {summary.subject.name}  package {summary.subject.digest.short}…  at {summary.time:%Y-%m-%d %H:%M:%S}Z",
+        f"  {summary.subject.name}  package {summary.subject.digest.short}…  at {moment(summary.time)}",
         f"  policy {summary.policy.short}…  {summary.policy_uri}",
         "",
     ]
@@ -192,9 +229,7 @@ def _explain_decision(site: Site, number: int) -> Answer:
     lines += columns(rows, indent="  ")
     lines += ["", f"  entry {index} of the ledger, signed by the gate: chopmark ledger proof {index}"]
     if not summary.passed:
-        lines.append(
-            "  next: chopmark release approve NAME --as an owner who is missing, then chopmark release check NAME"
-        )
+        lines.append(f"  next: {step}")
     return body, lines
 
 
@@ -207,32 +242,40 @@ def _grounds(verdict: Verdict) -> str:
 def _explain_refusal(site: Site, refusal: Refusal | None, what: str) -> Answer:
     if refusal is None:
         raise UsageError(f"{what}: there is no such refusal", hint="chopmark fleet refusals")
-    names = {device.id: device.name for device in site.fleet.devices()}
+    device = site.fleet.device(refusal.device)
+    name = device.name if device else refusal.device
+    settled = device is None or _settled(device, refusal)
+    hint = "nothing; a later report of the device settled it" if settled else refusal.hint
     body = {
         "ok": True,
         "refusal": refusal.id,
         "device": refusal.device,
-        "name": names.get(refusal.device, ""),
+        "name": name,
+        "settled": settled,
         "code": refusal.code,
         "step": refusal.step,
         "message": refusal.message,
         "facts": dict(refusal.facts),
-        "hint": refusal.hint,
+        "hint": hint,
         "report": refusal.report,
         "first": refusal.first,
         "count": refusal.count,
     }
     lines = [
-        f"{strong(refusal.id)}  {bad('REFUSED')}  {strong(refusal.code)}  on {names.get(refusal.device, refusal.device)}",
+        f"{strong(refusal.id)}  {bad('REFUSED')}  {strong(refusal.code)}  on {name}",
         f"  rule   step {refusal.step} of the protocol, docs/concepts/trust.md: {refusal.message}",
         *columns([("  facts" if n == 0 else "", k, v) for n, (k, v) in enumerate(refusal.facts.items())]),
         (
-            f"  when   {refusal.first:%Y-%m-%d %H:%M:%S}Z, {refusal.count} time{'s' * (refusal.count > 1)}; "
+            f"  when   {moment(refusal.first)}, {counted(refusal.count, 'time')}; "
             f"report {refusal.report.short}…, signed by the device"
         ),
-        f"  next   {refusal.hint}",
+        f"  next   {hint}",
     ]
     return body, lines
+
+
+def _settled(device: Device, refusal: Refusal) -> bool:
+    return refusal.number not in {standing.refusal for standing in device.standings.values()}
 
 
 def _explain_device(site: Site, device: Device) -> Answer:
@@ -243,10 +286,14 @@ def _explain_device(site: Site, device: Device) -> Answer:
         "condition": str(device.condition),
         "tier": device.tier,
         "standings": {
-            topic: {"verdict": s.verdict, "refusal": s.refusal, "running": s.running}
+            topic: {"verdict": s.verdict, "refusal": s.refusal, "running": s.running, "time": s.time}
             for topic, s in device.standings.items()
         },
     }
+    history = site.fleet.refusals(device=device.id, limit=MAX_HISTORY)
+    body["refusals"] = [
+        {"id": r.id, "code": r.code, "first": r.first, "last": r.last, "settled": _settled(device, r)} for r in history
+    ]
     lines = [
         f"{strong(device.name)}  {device.id}  {device.condition}  T{device.tier}",
         *([f"  held: {device.held}"] * bool(device.held)),
@@ -258,18 +305,20 @@ def _explain_device(site: Site, device: Device) -> Answer:
             s.verdict,
             f"why R{s.refusal}" if s.refusal else "",
             f"runs {_label(site, s.running)}" if s.running else "",
-            f"{s.time:%Y-%m-%d %H:%M:%S}Z",
+            moment(s.time),
         )
         for topic, s in device.standings.items()
     ]
-    return body, lines + columns(rows, indent="  ")
+    past = [(r.id, r.code, "settled" if _settled(device, r) else "open", moment(r.first)) for r in history]
+    lines += columns(rows, indent="  ")
+    return body, [*lines, *([dim("  refused, newest first:"), *columns(past, indent="  ")] if past else [])]
 
 
 def _git(site: Site) -> tuple[dict[str, object], str]:
-    from chopmark.apps.cli.releasing import assigned_now
+    from chopmark.apps.cli.releasing import wanted_releases
 
     head = site.git.head("main")
-    releases = {site.releases[d].model: site.releases[d].version for d in assigned_now(site) if d in site.releases}
+    releases = {release.model: release.version for release in wanted_releases(site)}
     if not releases:
         return {"head": head, "releases": {}}, f"main at {str(head)[:8]}  nothing released yet"
     text = ", ".join(f"{model} v{version}" for model, version in releases.items())
@@ -321,6 +370,11 @@ def _fleet(site: Site) -> tuple[dict[str, object], str]:
         "devices": summary.devices,
         "conditions": {str(k): v for k, v in summary.conditions.items()},
         "refusals": summary.refusals,
+        "newest": summary.newest.id if summary.newest else None,
+        "list": [
+            {"id": d.id, "name": d.name, "condition": str(d.condition), "tier": d.tier, "running": dict(d.running)}
+            for d in site.fleet.devices()
+        ],
     }
     devices, refusals = counted(summary.devices, "device"), counted(summary.refusals, "refusal")
     return body, f"{devices}: {conditions or 'none reported yet'}; {refusals}{newest}"
@@ -338,11 +392,6 @@ def _device_row(device: Device, site: Site) -> tuple[str, ...]:
         f"runs {runs}" if runs else "",
         reasons,
     )
-
-
-def plain(text: str) -> str:
-    """Return *text* under a mark that says neither good nor bad."""
-    return f"· {text}"
 
 
 def _label(site: Site, release: Digest | None) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, columns, good
 
 MAX_POLICY_BYTES = 1_000_000
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
     """Release policies: CEL rules over verified statements. What cannot be evaluated does not hold.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good
+from chopmark.apps.cli.lazy import Group
+from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, moment
 
 if TYPE_CHECKING:
     from chopmark.artifacts import Digest
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from chopmark.release.record import GateDecision
 
 
-@click.group()
+@click.group(cls=Group)
 def release() -> None:
     """A release is a reviewed change in Git whose envelope enough owners signed.
 
@@ -156,11 +157,10 @@ def rollback(start: Path, model: str, reason: str, *, yes: bool) -> Answer:
 
     site = Site.at(start)
     if not yes:
-        now = releasing.current_release(site, model)
-        names = [releasing.version_of(site, digest) for digest in now.fallbacks]
-        body = {"ok": True, "done": False, "release": now.digest, "fallbacks": now.fallbacks}
+        planned = releasing.planned_withdrawal(site, model)
+        body = {"ok": True, "done": False, "release": planned.release.digest, "fallback": planned.fallback.digest}
         return body, [
-            f"{model} is at v{now.version}; its approvers named {', '.join(names) or 'no fallback'} to go back to",
+            f"{model} would go from v{planned.release.version} back to v{planned.fallback.version}, its approved fallback",
             "  next: the same with --yes",
         ]
     done = releasing.withdraw_release(site, model, reason)
@@ -218,13 +218,17 @@ def history(start: Path) -> Answer:
 
     site = Site.at(start)
     made = decisions(site.statements(), site.trust)
-    now, revoked = releasing.assigned_now(site), releasing.revoked_digests(site)
+    now = frozenset(wanted.digest for wanted in releasing.wanted_releases(site))
+    revoked = releasing.revoked_digests(site)
     body = {
         "ok": True,
         "decisions": [
             {
                 "id": found.id,
                 "entry": found.index,
+                "time": found.summary.time,
+                "model": found.summary.subject.name.removeprefix("model/"),
+                "version": found.summary.version,
                 "allowed": found.summary.passed,
                 "release": found.summary.release,
                 "approvals": found.summary.approvals,
@@ -237,15 +241,15 @@ def history(start: Path) -> Answer:
         (
             found.id,
             good("allowed") if found.summary.passed else bad("refused"),
-            f"{found.summary.subject.name} {releasing.version_of(site, found.summary.release)}",
+            f"{found.summary.subject.name} v{found.summary.version}",
             f"{found.summary.release.short}…" if found.summary.release else "",
             ", ".join(found.summary.approvals),
             _standing(found, now, revoked),
-            dim(f"{found.summary.time:%Y-%m-%d %H:%M:%S}Z  entry {found.index}"),
+            dim(f"{moment(found.summary.time)}  entry {found.index}"),
         )
         for found in made
     ]
-    return body, columns(rows)
+    return body, columns(rows) or [dim("no release was decided over yet; next: chopmark release propose")]
 
 
 def _standing(found: GateDecision, now: frozenset[Digest], revoked: frozenset[Digest]) -> str:

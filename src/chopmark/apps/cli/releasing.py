@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from chopmark.apps.cli.wiring import Site
 from chopmark.artifacts import Digest, read_file, scan
-from chopmark.channel import Release, RuntimeNeed
+from chopmark.channel import Release, RuntimeNeed, Status
 from chopmark.channel.follow import MAX_STATUS_BYTES, MAX_TARGETS_BYTES, signed_status, signed_targets
 from chopmark.channel.status import revocation
 from chopmark.errors import UndecidedError, UsageError, VerificationError
+from chopmark.keys import Signer
 from chopmark.policy import Decision, Rule, Undecidable
 from chopmark.release import (
     MAIN,
@@ -22,10 +24,12 @@ from chopmark.release import (
     Merge,
     Proposal,
     Withdrawal,
+    WithdrawalPlan,
     approve,
     check,
     desired,
     merge,
+    plan_withdrawal,
     propose,
     read_model,
     read_policy,
@@ -59,11 +63,16 @@ def policy_rules(site: Site) -> tuple[Rule, ...]:
 
 
 def version_of(site: Site, release: Digest | None) -> str:
-    """Return ``v2`` for a release that the ledger knows, and the first digits of its hash for any other."""
+    """Return ``v2`` for a release that the ledger knows, and the first digits of its hash for any other.
+
+    A ledger that cannot be read knows none: it is a name for people, and nothing is decided by it.
+    """
     if release is None:
         return ""
-    found = site.releases.get(release)
-    return f"v{found.version}" if found else f"{release.short}…"
+    with suppress(UndecidedError, VerificationError):
+        if found := site.releases.get(release):
+            return f"v{found.version}"
+    return f"{release.short}…"
 
 
 def named_release(site: Site, text: str) -> Digest:
@@ -116,16 +125,26 @@ def propose_package(
 
 
 def approve_release(site: Site, name: str, owner: str) -> Approval:
-    """Approve the release *name* with the keys of *owner*."""
+    """Approve the release *name* with the keys of *owner*.
+
+    Raises:
+        UsageError: trust.json knows no such owner.
+    """
     return approve(
         f"release/{name}",
         host=site.git,
         source=site.evidence,
         trust=site.trust,
-        signers=site.signers(owner),
+        signers=_owner_keys(site, owner),
         by=site.committer("maintainer"),
         at=site.clock.now(),
     )
+
+
+def _owner_keys(site: Site, owner: str) -> list[Signer]:
+    if owner not in site.trust.owners:
+        raise UsageError(f"{owner}: trust.json has no such owner", code="no-owner", hint="see: chopmark trust show")
+    return site.signers(owner)
 
 
 def check_release(site: Site, name: str) -> Checked:
@@ -142,6 +161,11 @@ def merge_release(site: Site, name: str) -> Merge:
     return done
 
 
+def planned_withdrawal(site: Site, model: str) -> WithdrawalPlan:
+    """Return what taking the current release of *model* back would do."""
+    return plan_withdrawal(model, host=site.git, trust=site.trust)
+
+
 def withdraw_release(site: Site, model: str, reason: str) -> Withdrawal:
     """Go back to the fallback of the current release of *model*."""
     return withdraw(
@@ -154,13 +178,24 @@ def revoke_release(site: Site, release: Release, *, reason: str, owners: Sequenc
 
     Args:
         alone: revoke this release only; else its package, so that no other release can bring it back.
+
+    Raises:
+        UsageError: ``already-revoked``: the status says so, and the ledger.
     """
-    keys = [key for owner in owners for key in site.signers(owner)]
+    keys = [key for owner in owners for key in _owner_keys(site, owner)]
+    digest = release.digest if alone else release.manifest
+    # Where only one of the two knows, an earlier attempt stopped between them: this one completes it.
+    if digest in revoked_digests(site) and digest in {entry.digest for entry in _host_status(site).revoked}:
+        raise UsageError(
+            f"{release.model} v{release.version} is revoked already",
+            code="already-revoked",
+            hint="it is for ever; see: chopmark channel status",
+        )
     statement = revocation(
         workspace=site.workspace.name,
         model=release.model,
         kind="release" if alone else "manifest",
-        digest=release.digest if alone else release.manifest,
+        digest=digest,
         reason=reason,
         since=site.clock.now(),
     )
@@ -177,23 +212,28 @@ def _check_revoked(site: Site, release: Release) -> None:
         UndecidedError: its newest status cannot be had, or does not revoke *release*.
         Refused: ``status-untrusted``.
     """
-    delegator = signed_targets(site.root, read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES))
-    data = site.fetcher(site.workspace.security_url).fetch("status.json", max_bytes=MAX_STATUS_BYTES)
-    if signed_status(site.trust, delegator, data).revocation(release) is None:
+    if _host_status(site).revocation(release) is None:
         raise UndecidedError(
             "the security host's status does not say so yet", hint="look at the host, then revoke again"
         )
 
 
-def assigned_now(site: Site) -> frozenset[Digest]:
+def _host_status(site: Site) -> Status:
+    delegator = signed_targets(site.root, read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES))
+    data = site.fetcher(site.workspace.security_url).fetch("status.json", max_bytes=MAX_STATUS_BYTES)
+    return signed_status(site.trust, delegator, data)
+
+
+def wanted_releases(site: Site) -> tuple[Release, ...]:
     """Return the releases that main asks for; none where nothing was released yet."""
     try:
         wanted = what_main_asks_for(site)
     except VerificationError as error:
         if error.code != "desired-empty":
             raise
-        return frozenset()
-    return frozenset(a.release for assignments in wanted.channels.values() for a in assignments)
+        return ()
+    assigned = dict.fromkeys(a.release for assignments in wanted.channels.values() for a in assignments)
+    return tuple(wanted.releases[digest].release for digest in assigned)
 
 
 def revoked_digests(site: Site) -> frozenset[Digest]:

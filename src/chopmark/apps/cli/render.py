@@ -3,15 +3,18 @@
 
 Rules: data goes to stdout, talk to stderr. ``--json`` replaces the data by one JSON object and nothing else. Colour
 never carries meaning and is off where stdout is no terminal or NO_COLOR is set. After an error stands what to do next.
+``ok`` decides the exit code, whoever reads on: true 0, false 1, null (could not be decided) 3.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
-from typing import ParamSpec
+from typing import Final, ParamSpec
 
 import click
 
@@ -26,6 +29,8 @@ BAD = "✗"
 Answer = tuple[Mapping[str, object], Iterable[str]]
 """What a command returns: the JSON object, and the lines for people."""
 
+_EXIT_CODES: Final = {True: 0, False: 1, None: 3}
+
 
 def answers(command: Callable[P, Answer]) -> Callable[P, None]:
     """Give *command* the option ``--json`` and print what it returns."""
@@ -35,15 +40,21 @@ def answers(command: Callable[P, Answer]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         as_json = bool(kwargs.pop("as_json"))
         data, lines = command(*args, **kwargs)
-        if as_json:
-            click.echo(json.dumps(data, ensure_ascii=True, indent=2, default=_plain))
-        else:
-            for line in lines:
-                click.echo(line)
-        if data.get("ok") is False:
-            click.get_current_context().exit(1)
+        text = [json.dumps(data, ensure_ascii=True, indent=2, default=_plain)] if as_json else lines
+        for line in text:
+            _show(line)
+        if code := _EXIT_CODES[bool(data["ok"]) if data["ok"] is not None else None]:
+            click.get_current_context().exit(code)
 
     return run
+
+
+def _show(line: str) -> None:
+    """Print *line*; a reader that has seen enough (``| head -1``) changes nothing about the exit code."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(value: object) -> str:
@@ -62,6 +73,16 @@ def good(text: str) -> str:
 
 def bad(text: str) -> str:
     return click.style(f"{BAD} ", fg="red", bold=True) + text
+
+
+def plain(text: str) -> str:
+    """Return *text* under a mark that says neither good nor bad."""
+    return f"· {text}"
+
+
+def marked(text: str, *, ok: bool | None) -> str:
+    """Return *text* under the mark of an answer: yes, no, or neither."""
+    return plain(text) if ok is None else good(text) if ok else bad(text)
 
 
 def dim(text: str) -> str:
@@ -87,6 +108,11 @@ def show_error(error: ChopmarkError, *, as_json: bool) -> None:
 def counted(number: int, what: str) -> str:
     """Return ``1 device``, ``2 devices``."""
     return f"{number:,} {what}" + "s" * (number != 1)
+
+
+def moment(time: datetime) -> str:
+    """Return *time* as it stands in lines for people."""
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
 def columns(rows: Iterable[tuple[str, ...]], *, indent: str = "") -> list[str]:

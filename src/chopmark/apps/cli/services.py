@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, good
+from chopmark.apps.cli.lazy import Group
+from chopmark.apps.cli.render import Answer, answers, bad, good
 
 _PASS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -21,9 +22,13 @@ _PASS = {"ignore_unknown_options": True, "allow_extra_args": True}
     show_default=True,
     help="Which part: the service, the witness, or the security host.",
 )
+@click.option("--port", type=click.IntRange(0, 65_535), help="0 for any free one; default: that in chopmark.toml.")
 @click.pass_context
-def serve(ctx: click.Context, only: str) -> None:
+def serve(ctx: click.Context, only: str, port: int | None) -> None:
     """Serve channel, ledger and fleet over HTTP, on this machine's own address by default.
+
+    Who looks for it elsewhere than chopmark.toml says has to be told. Options for TLS, proxies and limits: see
+    `chopmark serve -- --help`.
 
     \b
     Example:
@@ -31,10 +36,10 @@ def serve(ctx: click.Context, only: str) -> None:
         chopmark serve --only witness
         chopmark serve --only security
     """
-    start_service(only, ctx)
+    start_service(only, ctx, *([] if port is None else ["--port", str(port)]))
 
 
-def start_service(part: str, ctx: click.Context) -> None:
+def start_service(part: str, ctx: click.Context, *more: str) -> None:
     """Hand over to ``apps.service``, on the address that the workspace gives this part, until it is told to stop."""
     from urllib.parse import urlsplit
 
@@ -51,7 +56,7 @@ def start_service(part: str, ctx: click.Context) -> None:
     argv = [part, "--workspace", str(workspace.folder), "--port", str(urlsplit(urls[part]).port or 0)]
     if part == "witness":
         argv += ["--name", WITNESS]
-    service.main([*argv, *ctx.args])  # what the user adds stands later, and so decides
+    service.main([*argv, *more, *ctx.args])  # what the user adds stands later, and so decides
 
 
 def start_own_witness(folder: Path, port: int, ctx: click.Context) -> None:
@@ -68,7 +73,7 @@ def start_log_server(ctx: click.Context, argv: Sequence[str]) -> None:
     service.main(["ledger", "--workspace", str(ctx.obj), *argv, *ctx.args])
 
 
-@click.group()
+@click.group(cls=Group)
 def operator() -> None:
     """The operator: reads Git, verifies it, and publishes the channel.
 
@@ -92,7 +97,8 @@ def once(start: Path) -> Answer:
     import chopmark.apps.operator.main as app
 
     done = app.once(start)
-    return done.as_json(), [good(line) for line in done.explain()]
+    quiet = [bad(app.silence(done)), "  hint: chopmark serve --only security, then run this again"]
+    return done.as_json(), [*(good(line) for line in done.explain()), *(quiet if done.quiet else [])]
 
 
 @operator.command()

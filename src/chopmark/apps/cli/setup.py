@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, dim, good, say
+from chopmark.apps.cli.render import Answer, answers, columns, dim, good, marked, say
 
 
 @click.command()
@@ -32,9 +32,10 @@ def init(folder: Path, name: str | None, channel: str, port: int) -> Answer:
 
     That is right for a laptop. In an organisation each owner makes keys where they work: docs/guides.
     """
-    from chopmark.apps.cli.wiring import create_workspace
+    from chopmark.apps.cli.wiring import check_new, create_workspace
 
     label = name if name is not None else folder.resolve().name
+    check_new(folder)
     say("making keys, root, trust, ledger and repository …")
     workspace = create_workspace(folder, name=label, channel=channel, port=port)
     data = {"ok": True, "workspace": workspace.name, "folder": str(workspace.folder), "root": str(workspace.pin)}
@@ -59,6 +60,6 @@ def doctor(start: Path) -> Answer:
     from chopmark.apps.cli.health import examine
 
     findings = examine(start)
-    rows = [(good(f.what) if f.ok else bad(f.what), f.detail, "" if f.ok else f"hint: {f.hint}") for f in findings]
-    ok = all(finding.ok for finding in findings)
+    rows = [(marked(f.what, ok=f.ok), f.detail, "" if f.ok else f"hint: {f.hint}") for f in findings]
+    ok = all(finding.ok is not False for finding in findings)
     return {"ok": ok, "findings": [f.as_json() for f in findings]}, columns(rows)

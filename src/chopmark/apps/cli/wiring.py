@@ -370,6 +370,16 @@ def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
     return read_log_place(folder)
 
 
+def check_new(folder: Path) -> None:
+    """Check that *folder* can become something new.
+
+    Raises:
+        UsageError: it exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder.resolve()}: exists and is not empty", hint="name a folder that does not exist yet")
+
+
 def create_witness(
     folder: Path, *, name: str, logs: Sequence[str], any_key: Sequence[str], url: str, algorithms: Sequence[Algorithm]
 ) -> WitnessPlace:
@@ -415,8 +425,7 @@ def open_witness(start: Path) -> Witness:
 @contextmanager
 def _built(folder: Path) -> Iterator[Path]:
     """Give a folder to fill that becomes *folder* when it is complete, and is gone where it is not."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: exists and is not empty", hint="name a folder that does not exist yet")
+    check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     building.mkdir(mode=0o700)

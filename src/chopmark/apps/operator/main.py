@@ -30,7 +30,7 @@ def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     operator = open_operator(open_workspace(start), refresh_every=timedelta(seconds=refresh_s))
-    pause = every_s
+    pause, quiet = every_s, ""
     while not stop.is_set():
         try:
             done = operator.once()
@@ -42,7 +42,15 @@ def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> None:
             pause = every_s
             if done.changes:
                 _say(done.explain())
+            if done.quiet and not quiet:
+                _say([silence(done)])
+            quiet = done.quiet
         stop.wait(pause)
+
+
+def silence(done: Reconciled) -> str:
+    """Return what is not known where the security host is silent."""
+    return f"the security host is silent ({done.quiet}): its last status stays; a newer revocation is not published"
 
 
 def _say(lines: Iterable[str]) -> None:

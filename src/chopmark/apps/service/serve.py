@@ -145,7 +145,7 @@ def _listen(address: Address) -> socket.socket:
         raise UndecidedError(
             f"{address.host}:{address.port}: cannot listen there ({error})",
             code="address-taken",
-            hint="choose another port, or 0 for any",
+            hint="stop who listens there, or choose another: --port",
         ) from error
     return listener
 

@@ -20,8 +20,7 @@ MARKED = "A workspace of `chopmark demo`; the next demo replaces it, with all th
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path.home() / "chopmark-demo",
-    show_default="~/chopmark-demo",
-    help="Where the workspace is left behind; that of an earlier demo is replaced.",
+    help="Where the workspace is left behind; that of an earlier demo is replaced. Default: ~/chopmark-demo.",
 )
 @click.pass_context
 def demo(ctx: click.Context, folder: Path) -> None:

@@ -24,8 +24,9 @@ from chopmark.errors import UndecidedError
 
 T = TypeVar("T")
 
-WIDTH: Final = 86
+WIDTH: Final = 58
 """Where the commands that check a line begin."""
+MAX_WIDTH: Final = 100
 PATIENCE_S: Final = 60.0
 QUIET: Final = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 """One thread for each part, and no library that reports to its maker."""
@@ -67,7 +68,8 @@ class Screen:
         if not check:
             return text
         gap = max(2, WIDTH - len(click.unstyle(text)))
-        if sys.stdout.isatty() and WIDTH + len(check) > shutil.get_terminal_size().columns:
+        columns = min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 0)).columns)
+        if len(click.unstyle(text)) + gap + len(check) > columns:
             return f"{text}\n      {click.style(check, dim=True)}"
         return text + " " * gap + click.style(check, dim=True)
 

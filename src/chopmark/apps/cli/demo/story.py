@@ -79,7 +79,8 @@ class Story:
         self.take_back_act()
         self.screen.act("NOT PROVEN", ": T1 is a software key; a rooted device can lie about itself.")
         trace = f"chopmark trace {first.weights.hex[:4]}"
-        self.screen.put(f"NEXT:  cd {shown}  ·  chopmark why {self.first_refusal}  ·  {trace}  ·  chopmark init ~/acme")
+        self.screen.put(f"NEXT:  cd {shown}")
+        self.screen.put(f"       chopmark why {self.first_refusal}  ·  {trace}  ·  chopmark init ~/acme")
 
     # BUILD
 
@@ -292,15 +293,16 @@ class Story:
         self.swap("a package of their own", {slot: own}, "release-unapproved")
         self.swap("v1, validly signed", {slot: self.folder / "old" / "v1-slot"}, "release-rollback")
         said = self.device(VICTIM).condition.upper()
-        self.restore(slot, genuine)
-        self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
-        self.replay("older ledger proof", self.older_proof(), "log-rollback")
-        line = f"{VICTIM} {said}, no byte reached a parser; alert.ocsf.json in {seconds:.1f} s"
+        line = f"{VICTIM} {said}, no byte reached a parser; alert in {seconds:.1f} s"
         self.screen.plain(line, "chopmark fleet alerts")
-        self.connect(self.site.workspace.published)
+        self.replace(slot, genuine)  # the swap is undone by copying, too
         wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
         amount = " ".join(self.read_cheque(VICTIM))
         self.screen.plain(f'undo the swap → {VICTIM} loads v3 again, reads "{amount}"', f"chopmark why {VICTIM}")
+        self.replay("old channel replayed", self.folder / "old" / "v2-channel", "channel-rollback")
+        self.replay("older ledger proof", self.older_proof(), "log-rollback")
+        self.connect(self.site.workspace.published)
+        wait_for("kiosk-2", lambda: self.verified(VICTIM, "3"), self.processes)
 
     def unprotected(self, backdoored: Path) -> None:
         """What most applications do today."""
@@ -350,8 +352,7 @@ class Story:
         started = time.monotonic()
         for target, source in copies.items():
             if source.is_dir():
-                shutil.rmtree(target)
-                shutil.copytree(source, target)
+                self.replace(target, source)
             else:
                 shutil.copyfile(source, target)
         refusal, _ = wait_for(what, lambda: self.refused(code), self.processes)
@@ -390,10 +391,13 @@ class Story:
         (copy / name).write_bytes(older)
         return copy
 
-    def restore(self, slot: Path, genuine: Path) -> None:
-        """Undo the swap by copying the genuine files back."""
-        shutil.rmtree(slot)
-        shutil.copytree(genuine, slot)
+    def replace(self, folder: Path, source: Path) -> None:
+        """Put a copy of *source* in the place of *folder* at once: the kiosk looks every second, and half is a refusal too."""
+        copy, old = self.folder / "attacker" / "copy", self.folder / "attacker" / "old"
+        shutil.copytree(source, copy)
+        folder.rename(old)
+        copy.rename(folder)
+        shutil.rmtree(old)
 
     # TAKE BACK
 
@@ -406,8 +410,8 @@ class Story:
         with progress("three devices go back"):
             seconds = self.all_run("2", since=started)
         after = self.current().version("production")
-        line = f"channel {before} → {after} (a rollback is a release), model v3 → v{done.fallback.version}, its approved fallback"
-        self.screen.good(line, "chopmark channel status")
+        self.screen.good(f"production {before} → {after}: a rollback is a release", "chopmark channel status")
+        self.screen.good(f"model v3 → v{done.fallback.version}, its approved fallback", "chopmark release history")
         there = sum(bool(self.verified(kiosk, "2")) for kiosk in KIOSKS)
         line = f"{there} of {len(KIOSKS)} devices on v2            {seconds:.1f} s after the revert"
         self.screen.good(line, "chopmark fleet devices")

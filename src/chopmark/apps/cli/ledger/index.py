@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, counted, good, say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _MIRROR: Final = "mirror.db"
 _SHOWN: Final = 20
 
 
-@click.group()
+@click.group(cls=Group)
 def index() -> None:
     """Every entry about a key, with a proof that there are no more of them.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, columns, counted, good
 
 
@@ -44,7 +45,7 @@ def serve(ctx: click.Context, /, **options: str | int | bool | None) -> None:
     start_log_server(ctx, argv)
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Who may append to the log over HTTP. A token adds entries; it signs nothing and changes nothing.
 
