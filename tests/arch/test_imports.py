@@ -34,6 +34,7 @@ NOT_ON_A_DEVICE = (
     "chopmark.ledger.files",
     "chopmark.ledger.fsck",
     "chopmark.ledger.place",
+    "chopmark.ledger.seal",
     "chopmark.ledger.static",
     "chopmark.apps.cli",
     "chopmark.apps.service",
