@@ -106,6 +106,10 @@ class SimLog:
         twin.signers, twin.witnesses = self.signers, self.witnesses
         return twin
 
+    def until(self, size: int) -> SimLog:
+        """Return this log as it was with *size* entries: the same keys and witnesses."""
+        return self.fork(keep=size)
+
     def shrink(self, size: int) -> None:
         """Forget the entries from *size* on, as a database restored from a backup does."""
         del self.entries[size:]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
     from chopmark.ledger.place import LogPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, MonitorStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
@@ -267,6 +267,13 @@ def open_log_files(where: str) -> LogFiles:
     if where.startswith(("http://", "https://")):
         return HttpLog(where)
     return FolderLog(Path(where.removeprefix("file://")))
+
+
+def open_monitor(folder: Path) -> MonitorStore:
+    """Return what a monitor remembers in *folder*, which need not be there yet."""
+    from chopmark.adapters.blobs.monitor import FolderMonitor
+
+    return FolderMonitor(folder)
 
 
 def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
