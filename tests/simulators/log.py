@@ -38,6 +38,7 @@ class SimWitness:
     away: bool = False
     seen_size: int = 0
     seen_root: bytes = b""
+    time: int = TIME
 
     @property
     def vkey(self) -> str:
@@ -52,7 +53,7 @@ class SimWitness:
             return None
         if grew:
             self.seen_size, self.seen_root = checkpoint.size, checkpoint.root
-        return cosign(checkpoint.encode(), self.signer, self.name, timestamp=TIME)
+        return cosign(checkpoint.encode(), self.signer, self.name, timestamp=self.time)
 
 
 class SimLog:
@@ -105,10 +106,6 @@ class SimLog:
         twin.entries = self.entries[:keep]
         twin.signers, twin.witnesses = self.signers, self.witnesses
         return twin
-
-    def until(self, size: int) -> SimLog:
-        """Return this log as it was with *size* entries: the same keys and witnesses."""
-        return self.fork(keep=size)
 
     def shrink(self, size: int) -> None:
         """Forget the entries from *size* on, as a database restored from a backup does."""

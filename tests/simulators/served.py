@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated log as static files, served by somebody who may lie.
 
-    served = ServedLog(log)
-    served.log = log.fork(keep=2)              # another history under the same address
-    served.lies["tile/entries/000.p/3"] = None  # hide a file; bytes in its place alter it
-    served.down = True
+served = ServedLog(log)
+served.log = log.fork(keep=2)              # another history under the same address
+served.lies["tile/entries/000.p/3"] = None  # hide a file; bytes in its place alter it
+served.down = True
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class ServedLog(LogFiles):
         self.lies: dict[str, bytes | None] = {}
         self.down = False
         self.asked: list[str] = []
+        self._made: tuple[list[bytes], dict[str, bytes]] = ([], {})
 
     def _find(self, path: str, max_bytes: int) -> bytes | None:
         self.asked.append(path)
@@ -39,7 +40,7 @@ class ServedLog(LogFiles):
         if path == "checkpoint":
             return self._checkpoint()
         if path == "witnessed-checkpoint":
-            return None if self.seen is None else self.log.until(self.seen).signed()
+            return None if self.seen is None else self.log.fork(keep=self.seen).signed()
         return self._files().get(path)
 
     def _checkpoint(self) -> bytes:
@@ -56,6 +57,8 @@ class ServedLog(LogFiles):
 
     def _files(self) -> dict[str, bytes]:
         """Return every file, in every width that it ever had."""
+        if self._made[0] == self.log.entries:
+            return self._made[1]
         grown = integrate(EMPTY_EDGE, self.log.entries)
         found: dict[str, bytes] = {}
         for tile in grown.tiles:
@@ -65,4 +68,5 @@ class ServedLog(LogFiles):
             for width in range(1, len(bundle.entries) + 1):
                 part = type(bundle)(index=bundle.index, entries=bundle.entries[:width])
                 found[bundle_path(bundle.index, width)] = part.encode()
+        self._made = (list(self.log.entries), found)
         return found

@@ -101,6 +101,10 @@ class FleetStore(ABC):
         """Keep what *device* saw, and whether the organisation's ledger agreed."""
 
     @abstractmethod
+    def checkpoints(self) -> Sequence[tuple[str, SeenLog]]:
+        """Return every checkpoint that was seen, with the device that saw it first; by origin and size."""
+
+    @abstractmethod
     def seen_roots(self, origin: str, size: int, *, confirmed: bool) -> Mapping[bytes, str]:
         """Return each root that was seen of this origin and size, with the device that saw it first.
 

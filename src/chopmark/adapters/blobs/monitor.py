@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from chopmark.artifacts import make_folder, read_file, sync_folder, write_file
+from chopmark.artifacts import TEMPORARY, make_folder, read_file, sync_folder, write_file
 from chopmark.errors import UndecidedError
 from chopmark.ledger.followed import MAX_STATE_BYTES
 from chopmark.ledger.ports import MonitorStore
@@ -44,9 +44,17 @@ class FolderMonitor(MonitorStore):
                 message = f"{self._folder}: another monitor is looking"
                 hint = "one monitor for each --state; wait, or name another folder"
                 raise UndecidedError(message, code="monitor-busy", hint=hint) from error
+            self._tidy()
             yield
         finally:
             os.close(lock)
+
+    def _tidy(self) -> None:
+        """Remove what killed writes left; whoever holds the lock is the only one who writes."""
+        for folder in (self._folder, self._folder / _EVIDENCE):
+            for left in folder.glob(TEMPORARY):
+                with _written(left):
+                    left.unlink()
 
     def load(self) -> bytes | None:
         path = self._folder / _STATE

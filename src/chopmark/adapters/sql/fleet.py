@@ -207,6 +207,13 @@ class SqliteFleet(FleetStore):
         )
         self._db.run(sql, (log.origin, log.size, log.root, device, int(confirmed)))
 
+    def checkpoints(self) -> Sequence[tuple[str, SeenLog]]:
+        rows = self._db.all("SELECT device, origin, size, root FROM checkpoints ORDER BY origin, size, root")
+        return [
+            (as_str(device), SeenLog(origin=as_str(origin), size=as_int(size), root=as_bytes(root)))
+            for device, origin, size, root in rows
+        ]
+
     def seen_roots(self, origin: str, size: int, *, confirmed: bool) -> Mapping[bytes, str]:
         sql = "SELECT device, root FROM checkpoints WHERE origin = ? AND size = ? AND confirmed >= ? ORDER BY root"
         rows = self._db.all(sql, (origin, size, int(confirmed)))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chopmark.ledger.monitor import Monitor, Second, Turn
 
 _LONGEST_PAUSE_S: Final = 600.0
+_MAX_POLICY_BYTES: Final = 1024 * 1024
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NAMES: Final = ("checkpoint", "witnessed-checkpoint")
 
@@ -145,13 +146,12 @@ def _watched(start: Path, where: str, policy: Path | None) -> Watched:
     from chopmark.artifacts import read_file
     from chopmark.ledger import WitnessPolicy
     from chopmark.ledger.compare import Watched
-    from chopmark.ledger.policy import MAX_POLICY_BYTES
 
     files = open_log_files(where)
     if policy is None:
         place = LogSite.at(start).place
         return Watched(origin=place.origin, require=place.require, policy=place.policy, files=files)
-    read = WitnessPolicy.parse(read_file(policy, max_bytes=MAX_POLICY_BYTES))
+    read = WitnessPolicy.parse(read_file(policy, max_bytes=_MAX_POLICY_BYTES))
     origins = {each.key.name for each in read.logs}
     if len(origins) != 1:
         hint = "a line `log VKEY` for each key of the log, all of one origin"
