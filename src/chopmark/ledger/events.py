@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from chopmark import canonical
 from chopmark.clock import format_time
+
+PASSING: Final = frozenset({"compared", "stands", "turn"})
+"""Kinds that every turn tells anew: nobody needs to keep them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

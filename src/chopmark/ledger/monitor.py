@@ -37,7 +37,7 @@ from chopmark.ledger.compare import (
     read_newest,
     read_seal,
 )
-from chopmark.ledger.events import Event, Watch
+from chopmark.ledger.events import PASSING, Event, Watch
 from chopmark.ledger.followed import Alarm, Followed, decode_followed, encode_followed
 from chopmark.ledger.merkle import leaf_hash
 from chopmark.ledger.note import MAX_NOTE_BYTES
@@ -92,7 +92,7 @@ class Monitor:
     Args:
         logs: the log, and after it its successors in order.
         about: says what an entry is about; raises nothing.
-        tell: is given each event after it is durable in the store; what it raises ends the turn before anything is marked.
+        tell: is given each event, after the store has it where it is kept; what it raises ends the turn, nothing is marked.
         max_age: how long ago the quorum may have seen the log; None asks for nothing.
         seconds: places to compare with; *reported*: what others say they saw.
         progress: is given (scanned, size) after each batch.
@@ -343,7 +343,9 @@ class Monitor:
         self._say_all([Event(kind=kind, time=self._clock.now(), data=data)])
 
     def _say_all(self, events: Sequence[Event]) -> None:
-        self._store.report([event.encode() for event in events])
+        kept = [event.encode() for event in events if event.kind not in PASSING]
+        if kept:
+            self._store.report(kept)
         for event in events:
             self._tell(event)
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from chopmark.apps.cli.render import bad, dim, good, say
-from chopmark.errors import UndecidedError, UsageError, printable, spoken
+from chopmark.errors import ChopmarkError, UndecidedError, UsageError, VerificationError, printable, spoken
 
 if TYPE_CHECKING:
     from chopmark.ledger.compare import Watched
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE_S: Final = 600.0
 _MAX_POLICY_BYTES: Final = 1024 * 1024
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_ORDINARY: Final = frozenset({"checkpoint", "compared", "turn"})
 _NAMES: Final = ("checkpoint", "witnessed-checkpoint")
 
 
@@ -55,6 +57,7 @@ def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -
 @click.option("--every", callback=_duration, help="Look again and again, e.g. 60s, until stopped.")
 @click.option("--resume", metavar="REASON", help="Go on after an alarm; the reason is written down.")
 @click.option("--rescan", is_flag=True, help="Tell every entry again.")
+@click.option("--quiet", is_flag=True, help="Say nothing where nothing is new or wrong: for cron.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on each line of stdout, for programs.")
 @click.pass_context
 def monitor(ctx: click.Context, /, log: str, *, as_json: bool, **options: object) -> None:
@@ -71,14 +74,15 @@ def monitor(ctx: click.Context, /, log: str, *, as_json: bool, **options: object
 
     Exit codes: 0 nothing is wrong, 1 alarm, 3 something could not be found out.
     """
-    found = _Options(options)
-    watching = _open(ctx.obj, log, found, tell=_teller(as_json=as_json))
-    if reason := found.text("resume"):
-        watching.resume(reason)
-    if found.flag("rescan"):
-        watching.rescan()
-    every = found.duration("every")
-    ctx.exit(_code(watching.turn()) if every is None else _loop(watching, every.total_seconds()))
+    try:
+        found = _Options(options)
+        ctx.exit(_run(ctx.obj, log, found, tell=_teller(as_json=as_json, quiet=found.flag("quiet"))))
+    except ChopmarkError as error:
+        if not as_json:
+            raise
+        body = {"event": "error", "error": error.code, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps(body))
+        ctx.exit(error.exit_code)
 
 
 class _Options:
@@ -105,6 +109,20 @@ class _Options:
     def duration(self, name: str) -> timedelta | None:
         value = self._values[name]
         return value if isinstance(value, timedelta) else None
+
+
+def _run(start: Path, log: str, options: _Options, *, tell: Callable[[Event], None]) -> int:
+    """Do what was asked for; return the exit code."""
+    try:
+        watching = _open(start, log, options, tell=tell)
+    except VerificationError as error:  # a file or word of the caller's is malformed, which is no alarm
+        raise UsageError(error.message, hint=error.hint or "chopmark ledger monitor --help") from error
+    if reason := options.text("resume"):
+        watching.resume(reason)
+    if options.flag("rescan"):
+        watching.rescan()
+    every = options.duration("every")
+    return _code(watching.turn()) if every is None else _loop(watching, every.total_seconds())
 
 
 def _open(start: Path, log: str, options: _Options, *, tell: Callable[[Event], None]) -> Monitor:
@@ -136,8 +154,13 @@ def _open(start: Path, log: str, options: _Options, *, tell: Callable[[Event], N
         max_age=options.duration("max_age"),
         seconds=[_second(where) for where in options.texts("compare")],
         reported=reported,
-        progress=lambda seen, size: say(dim(f"  {seen:,} of {size:,} entries")) if seen < size else None,
+        progress=None if options.flag("quiet") else _progress,
     )
+
+
+def _progress(seen: int, size: int) -> None:
+    if seen < size:
+        say(dim(f"  {seen:,} of {size:,} entries"))
 
 
 def _watched(start: Path, where: str, policy: Path | None) -> Watched:
@@ -212,10 +235,12 @@ def _code(turn: Turn) -> int:
     return 3 if turn.undecided else 0
 
 
-def _teller(*, as_json: bool) -> Callable[[Event], None]:
+def _teller(*, as_json: bool, quiet: bool) -> Callable[[Event], None]:
     """Return what prints an event; where it cannot, the event is not told, and so not marked."""
 
     def tell(event: Event) -> None:
+        if quiet and event.kind in _ORDINARY:
+            return
         lines = [event.encode().decode()] if as_json else _shown(event.kind, event.data)
         try:
             for line in lines:
