@@ -117,6 +117,31 @@ def test_a_promise_that_no_witness_saw_yet_is_remembered(world):
     stands(world, "log-fork")
 
 
+def test_a_promise_that_is_taken_back_is_remembered(world):
+    """Between two signatures an honest log serves what its witnesses saw; a dishonest one forks behind that."""
+    log = world.served.log
+    world.served.seen = 3
+    log.append(b"promised by 11")
+    world.turn()
+    world.served.log = log.fork(keep=3)
+    turn = world.turn()
+    assert (turn.alarms, turn.undecided) == ([], [])
+    world.served.log.append(b"another by 66")
+    world.turn()
+    assert len(world.evidence()) == 2
+    stands(world, "log-fork")
+
+
+def test_two_roots_of_one_size_are_a_fork_whatever_the_tiles_are(world):
+    twin = world.served.log.fork(keep=2)
+    twin.collude()
+    twin.append(b"another by 66")
+    second(world, twin)
+    world.served.lies["tile/0/000.p/3"] = world.served.lies["tile/0/000"] = None
+    world.turn()
+    stands(world, "log-fork")
+
+
 def test_a_smaller_log_is_a_rollback_and_ends_the_following(world):
     world.served.log.shrink(2)
     world.served.log.collude()

@@ -129,7 +129,7 @@ def read_newest(log: Watched, followed: Followed | None) -> Newest:
         UndecidedError: it cannot be read now.
     """
     promised = newest_note(log.files)
-    _check_follows(log, followed.promised if followed else None, promised)
+    _check_follows(log, followed, promised)
     try:
         note, unseen = promised, None
         seen = log.witnessed(promised)
@@ -141,9 +141,13 @@ def read_newest(log: Watched, followed: Followed | None) -> Newest:
         note, unseen = kept, error
         seen = log.witnessed(kept)
     largest = max((promised, note), key=lambda each: log.signed(each).size)
-    tree = StaticLog(log.files, log.signed(largest))
+    point = log.signed(largest)
     for other in {promised, note, *((followed.note, followed.promised) if followed else ())} - {largest}:
-        check_history(tree, largest, log.signed(other), other)
+        before = log.signed(other)
+        if before.size <= point.size:
+            check_history(StaticLog(log.files, point), largest, before, other)
+        else:  # promised, and not served yet again: between two signatures a log serves what its witnesses saw
+            _shown(log.files, before, other, point, largest)
     if unseen is not None and followed is not None and seen.checkpoint.size < followed.checkpoint.size:
         raise unseen  # what the quorum saw is older than what it was seen to have seen
     return Newest(note=note, seen=seen, promised=largest)
@@ -156,7 +160,8 @@ def check_history(tree: StaticLog, note: bytes, smaller: Checkpoint, smaller_not
         Split: it does not.
         VerificationError, UndecidedError: as :meth:`StaticLog.entries`.
     """
-    found = root_at(smaller.size, tree.node())
+    same = smaller.size == tree.checkpoint.size  # then no tile has a say
+    found = tree.checkpoint.root if same else root_at(smaller.size, tree.node())
     if not hmac.compare_digest(found, smaller.root):
         raise Split(
             "log-fork",
@@ -260,17 +265,17 @@ def _shown(files: LogFiles, larger: Checkpoint, note: bytes, smaller: Checkpoint
     return True
 
 
-def _check_follows(log: Watched, remembered: bytes | None, served: bytes) -> None:
-    """Check the log's signatures on *served*, and that it is no smaller and no other one of the same size."""
+def _check_follows(log: Watched, followed: Followed | None, served: bytes) -> None:
+    """Check the log's signatures on *served*, and that it is no smaller and no other one than a quorum saw before."""
     checkpoint = log.signed(served)
     if checkpoint.size == 0 and not hmac.compare_digest(checkpoint.root, EMPTY_ROOT):
         raise VerificationError(f"{log.origin}: an empty log with a root of its own", code="log-altered")
-    if remembered is None:
+    if followed is None:
         return
     try:
-        check_growth(log.signed(remembered), checkpoint)
+        check_growth(log.signed(followed.note), checkpoint)
     except Refused as error:
-        evidence = {"remembered": remembered, "served": served}
+        evidence = {"remembered": followed.note, "served": served}
         raise Split(error.code, error.message, evidence=evidence) from error
 
 

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 import json
+from datetime import timedelta
 
 import pytest
 
+from chopmark.adapters.blobs.logfiles import FolderLog
 from chopmark.adapters.blobs.monitor import FolderMonitor
+from chopmark.artifacts import write_file
 from chopmark.errors import UsageError
 from chopmark.ledger import leaf_hash
+from chopmark.ledger.compare import Watched
 from chopmark.ledger.events import Watch
+from chopmark.ledger.feed import feed
+from chopmark.ledger.monitor import Second
+from simulators import StandingClock
 from simulators.served import ServedLog
+from unit.ledger.kit import DirectClient, MemoryWitnessStore, close, make_ledger, make_witness, policy_of
 from unit.ledger.watching import Watching, grown
 
 
@@ -104,3 +113,35 @@ def test_what_killed_writes_left_is_removed(tmp_path):
         path.write_bytes(b"half")
     with FolderMonitor(tmp_path).exclusive():
         assert not any(path.exists() for path in left)
+
+
+def test_a_real_log_with_real_witnesses(tmp_path):
+    """Exported files, cosigned by two witnesses; compared with what one of them keeps for everybody."""
+    ledger = make_ledger(tmp_path)
+    witnesses = [make_witness(f"w{n}", ledger.verifier_keys, store=Remembering()) for n in range(2)]
+    policy = policy_of(witnesses, 2)
+    log = Watched(
+        origin=ledger.origin,
+        require=tuple(key.encode() for key in ledger.verifier_keys),
+        policy=policy,
+        files=FolderLog(tmp_path / "files"),
+    )
+    kept = tmp_path / "witness"
+    world = Watching(tmp_path / "state", ServedLog(grown(1)))
+    world.logs, world.clock = [log], StandingClock()
+    world.options["seconds"] = [Second(where="w0", files=FolderLog(kept), path="checkpoint")]
+    world.options["max_age"] = timedelta(minutes=1)
+    for start in (0, 300, 70_000):
+        ledger.append([b"%d by 11" % n for n in range(start, start + 300)])
+        feed(ledger, policy, {f"w{n}": DirectClient(witness) for n, witness in enumerate(witnesses)})
+        ledger.export(tmp_path / "files")
+        answer = witnesses[0].checkpoint(hashlib.sha256(ledger.origin.encode()).hexdigest())
+        write_file(kept / "checkpoint", answer.body)
+        turn = world.turn()
+        assert (turn.alarms, turn.undecided, turn.told) == ([], [], 300)
+    close(ledger)
+
+
+class Remembering(MemoryWitnessStore):
+    def by_origin_hash(self, origin_hash):
+        return next(iter(self.seen.values()))
