@@ -269,13 +269,6 @@ def open_log_files(where: str) -> LogFiles:
     return FolderLog(Path(where.removeprefix("file://")))
 
 
-def open_monitor(folder: Path) -> MonitorStore:
-    """Return what a monitor remembers in *folder*, which need not be there yet."""
-    from chopmark.adapters.blobs.monitor import FolderMonitor
-
-    return FolderMonitor(folder)
-
-
 def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
     """Make a log of its own with new keys in SQLite; nothing is left where it cannot be finished.
 
@@ -324,6 +317,13 @@ def _built(folder: Path) -> Iterator[Path]:
 def load_key(path: Path) -> Signer:
     """Open a private key file."""
     return kms.load(path)
+
+
+def open_monitor(folder: Path) -> MonitorStore:
+    """Return what a monitor remembers in *folder*, which need not be there yet."""
+    from chopmark.adapters.blobs.monitor import FolderMonitor
+
+    return FolderMonitor(folder)
 
 
 def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Workspace:
