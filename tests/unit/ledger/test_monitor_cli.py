@@ -197,6 +197,16 @@ def test_a_successor(log, watch, tmp_path):
     assert watch("--successor", new.files)[0] == 2
 
 
+def test_one_policy_for_both_logs(log, watch, tmp_path):
+    new = Log(tmp_path / "new", "log.example/n").append(encode_seal((log.files / "checkpoint").read_bytes()))
+    old, lines = log.policy.read_text(), new.policy.read_text().splitlines()
+    log.policy.write_text("".join(f"{line}\n" for line in lines if line.startswith("log ")) + old)
+    assert watch()[0] == 2  # which one?
+    assert watch("--origin", "log.example/else")[0] == 2
+    code, events = watch("--origin", "log.example/m", "--successor", new.files)
+    assert (code, entries(events)) == (0, [0, 1, 2, 0])
+
+
 @pytest.mark.parametrize(
     "words", [["--max-age", "24h"], ["--max-age", "soon"], ["--digest", "xyz"], ["--resume", "why"], ["--every", "0s"]]
 )

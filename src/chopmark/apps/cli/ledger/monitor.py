@@ -45,6 +45,7 @@ def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -
 @click.argument("log")
 @click.option("--state", type=click.Path(path_type=Path), required=True, help="A folder of its own: what was seen.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Keys and witnesses (tlog-policy); all its keys count.")
+@click.option("--origin", help="Which log of the policy LOG is, where it names several.")
 @click.option("--model", multiple=True, help="Tell only entries about this model.")
 @click.option("--signer", multiple=True, help="… with a signature by this key id, or one that begins so.")
 @click.option("--predicate", multiple=True, help="… of this predicate type.")
@@ -52,7 +53,7 @@ def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -
 @click.option("--compare", multiple=True, help="A checkpoint of the same log from elsewhere: URL, file, or mirror.")
 @click.option("--reported", type=click.Path(path_type=Path), multiple=True, help="What devices saw: a file.")
 @click.option("--successor", help="The log that may follow this one: URL or folder.")
-@click.option("--successor-policy", type=click.Path(path_type=Path), help="Its keys and witnesses.")
+@click.option("--successor-policy", type=click.Path(path_type=Path), help="Its keys and witnesses; default: --policy.")
 @click.option("--max-age", callback=_duration, help="How long ago a quorum may have seen the log, e.g. 24h.")
 @click.option("--every", callback=_duration, help="Look again and again, e.g. 60s, until stopped.")
 @click.option("--resume", metavar="REASON", help="Go on after an alarm; the reason is written down.")
@@ -133,12 +134,13 @@ def _open(start: Path, log: str, options: _Options, *, tell: Callable[[Event], N
     from chopmark.ledger.monitor import Monitor
     from chopmark.statements import about
 
-    logs = [_watched(start, log, options.path("policy"))]
+    policy = options.path("policy")
+    logs = [_watched(log, policy, origin=options.text("origin")) if policy else _watched_here(start, log)]
     if successor := options.text("successor"):
-        policy = options.path("successor_policy")
+        policy = options.path("successor_policy") or policy
         if policy is None:
             raise UsageError("a successor has keys of its own", hint="name them: --successor-policy FILE")
-        logs.append(_watched(start, successor, policy))
+        logs.append(_watched(successor, policy, after=logs[0].origin))
     reported = [
         each
         for path in options.texts("reported")
@@ -163,24 +165,37 @@ def _progress(seen: int, size: int) -> None:
         say(dim(f"  {seen:,} of {size:,} entries"))
 
 
-def _watched(start: Path, where: str, policy: Path | None) -> Watched:
-    """Return a log with the keys and witnesses of *policy*, or of the place where this command runs."""
+def _watched_here(start: Path, where: str) -> Watched:
+    """Return a log with the keys and witnesses that count where this command runs."""
     from chopmark.apps.cli.wiring import LogSite, open_log_files
+    from chopmark.ledger.compare import Watched
+
+    place = LogSite.at(start).place
+    return Watched(origin=place.origin, require=place.require, policy=place.policy, files=open_log_files(where))
+
+
+def _watched(where: str, path: Path, *, origin: str | None = None, after: str | None = None) -> Watched:
+    """Return a log with the keys and witnesses of the policy in *path*.
+
+    Args:
+        origin: which of its logs; None where there is one, not counting the one that it comes *after*.
+    """
+    from chopmark.apps.cli.wiring import open_log_files
     from chopmark.artifacts import read_file
     from chopmark.ledger import WitnessPolicy
     from chopmark.ledger.compare import Watched
 
-    files = open_log_files(where)
-    if policy is None:
-        place = LogSite.at(start).place
-        return Watched(origin=place.origin, require=place.require, policy=place.policy, files=files)
-    read = WitnessPolicy.parse(read_file(policy, max_bytes=_MAX_POLICY_BYTES))
-    origins = {each.key.name for each in read.logs}
+    policy = WitnessPolicy.parse(read_file(path, max_bytes=_MAX_POLICY_BYTES))
+    origins = {log.key.name for log in policy.logs} - {after}
+    if origin is not None:
+        origins &= {origin}
     if len(origins) != 1:
-        hint = "a line `log VKEY` for each key of the log, all of one origin"
-        raise UsageError(f"{policy}: does not say which log it is about", hint=hint)
-    require = tuple(each.key.encode() for each in read.logs)
-    return Watched(origin=origins.pop(), require=require, policy=read, files=files)
+        named = ", ".join(sorted({log.key.name for log in policy.logs})) or "none"
+        hint = "a line `log VKEY` for each key of the log; --origin where there are several logs"
+        raise UsageError(f"{path}: does not say which log this is (it names: {named})", hint=hint)
+    name = origins.pop()
+    require = tuple(log.key.encode() for log in policy.logs if log.key.name == name)
+    return Watched(origin=name, require=require, policy=policy, files=open_log_files(where))
 
 
 def _watch(options: _Options) -> Watch:
