@@ -38,6 +38,7 @@ class SimWitness:
     away: bool = False
     seen_size: int = 0
     seen_root: bytes = b""
+    time: int = TIME
 
     @property
     def vkey(self) -> str:
@@ -52,7 +53,7 @@ class SimWitness:
             return None
         if grew:
             self.seen_size, self.seen_root = checkpoint.size, checkpoint.root
-        return cosign(checkpoint.encode(), self.signer, self.name, timestamp=TIME)
+        return cosign(checkpoint.encode(), self.signer, self.name, timestamp=self.time)
 
 
 class SimLog:

@@ -108,6 +108,10 @@ class FleetStore(ABC):
         """Return some of what *device* was the first to see and the organisation's ledger has not spoken about."""
 
     @abstractmethod
+    def checkpoints(self) -> Sequence[tuple[str, SeenLog]]:
+        """Return every checkpoint that was seen, with the device that saw it first; by origin and size."""
+
+    @abstractmethod
     def seen_roots(self, origin: str, size: int, *, confirmed: bool) -> Mapping[bytes, str]:
         """Return each root that was seen of this origin and size, with the device that saw it first.
 

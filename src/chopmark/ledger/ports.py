@@ -174,6 +174,38 @@ class WitnessStore(ABC):
         """Return the newest checkpoint of the log whose origin has this SHA-256 (hex)."""
 
 
+class MonitorStore(ABC):
+    """What a monitor remembers, what it has told, and the evidence that it keeps.
+
+    Guarantees: what a method wrote is durable once it returns. :meth:`save` and :meth:`keep` are all or nothing; of
+    :meth:`report` a crash may leave the beginning. Errors are of ours.
+    """
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the store: one process is inside at any time.
+
+        Raises:
+            UndecidedError: another monitor holds it.
+        """
+
+    @abstractmethod
+    def load(self) -> bytes | None:
+        """Return the state that was saved last, or None before the first."""
+
+    @abstractmethod
+    def save(self, state: bytes) -> None:
+        """Replace the state."""
+
+    @abstractmethod
+    def report(self, events: Sequence[bytes]) -> None:
+        """Append *events*, a line each, to what was told."""
+
+    @abstractmethod
+    def keep(self, name: str, data: bytes) -> str:
+        """Keep evidence under *name* (again, where it is there already); return where it lies."""
+
+
 class LogFiles(ABC):
     """A log as static files (C2SP tlog-tiles), read-only: in a folder, behind HTTP, in an object store.
 

@@ -214,6 +214,13 @@ class SqliteFleet(FleetStore):
         rows = self._db.all(sql, (device,))
         return [SeenLog(origin=as_str(o), size=as_int(s), root=as_bytes(r)) for o, s, r in rows]
 
+    def checkpoints(self) -> Sequence[tuple[str, SeenLog]]:
+        rows = self._db.all("SELECT device, origin, size, root FROM checkpoints ORDER BY origin, size, root")
+        return [
+            (as_str(device), SeenLog(origin=as_str(origin), size=as_int(size), root=as_bytes(root)))
+            for device, origin, size, root in rows
+        ]
+
     def seen_roots(self, origin: str, size: int, *, confirmed: bool) -> Mapping[bytes, str]:
         sql = "SELECT device, root FROM checkpoints WHERE origin = ? AND size = ? AND confirmed IN (?, 1, ?) ORDER BY root"
         rows = self._db.all(sql, (origin, size, *((1, 1) if confirmed else (0, -1))))

@@ -112,6 +112,30 @@ def refusals(start: Path) -> Answer:
 @fleet.command()
 @click.pass_obj
 @answers
+def checkpoints(start: Path) -> Answer:
+    """List the checkpoints of ledgers that devices saw: what a monitor compares with what it is shown.
+
+    \b
+    Example:
+        chopmark fleet checkpoints --json > seen.json
+        chopmark ledger monitor https://log.example/models --state watch --reported seen.json
+    """
+    from chopmark.apps.cli.wiring import Site
+
+    found = Site.at(start).fleet.checkpoints()
+    body = {
+        "ok": True,
+        "checkpoints": [
+            {"device": device, "origin": log.origin, "size": log.size, "root": log.root.hex()} for device, log in found
+        ],
+    }
+    rows = [(log.origin, f"{log.size:,} entries", f"{log.root.hex()[:16]}…", dim(device)) for device, log in found]
+    return body, columns(rows)
+
+
+@fleet.command()
+@click.pass_obj
+@answers
 def alerts(start: Path) -> Answer:
     """List the alerts, newest first, each as it goes to the SIEM (OCSF detection finding).
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from chopmark.ledger.index import TrustedIndex
     from chopmark.ledger.index.ports import IndexStore
     from chopmark.ledger.place import LogPlace, WitnessPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, RekorClient, WitnessClient
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, MonitorStore, RekorClient, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
@@ -441,6 +441,13 @@ def _built(folder: Path) -> Iterator[Path]:
 def load_key(path: Path) -> Signer:
     """Open a private key file."""
     return kms.load(path)
+
+
+def open_monitor(folder: Path) -> MonitorStore:
+    """Return what a monitor remembers in *folder*, which need not be there yet."""
+    from chopmark.adapters.blobs.monitor import FolderMonitor
+
+    return FolderMonitor(folder)
 
 
 def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Workspace:

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "serve": ("serve:serve", "serve it over HTTP: files, and POST /append"),
     "token": ("serve:token", "who may append over HTTP"),
     "rekor": ("rekor:rekor", "log signatures in a Rekor v2 log; entries that Sigstore clients read"),
+    "monitor": ("monitor:monitor", "follow a log: what is new in it, and that it never lies"),
     "witness": ("watch:witness", "cosign that logs only grow"),
     "create-witness": ("watch:create_witness", "make a witness of its own: keys, memory, witness.toml"),
     "cosign": ("watch:cosign", "cosign a request that was carried here, without a network"),
