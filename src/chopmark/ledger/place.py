@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -61,12 +61,23 @@ class PostgresSettings(canonical.Strict, frozen=True, kw_only=True, tag_field="k
 StoreSettings = SqliteSettings | PostgresSettings
 
 
+class Retention(canonical.Strict, frozen=True, kw_only=True):
+    """Which entries are kept; where a log states none, all are.
+
+    Attributes:
+        keep_newest: that many of the newest entries; older ones may be pruned.
+    """
+
+    keep_newest: Annotated[int, msgspec.Meta(ge=1)]
+
+
 class _LogFile(canonical.Strict, frozen=True, kw_only=True):
     origin: str
     require: list[str]
     store: StoreSettings
     policy: str = "policy.txt"
     keys: str = "keys"
+    retention: Retention | None = None
 
 
 class _WitnessFile(canonical.Strict, frozen=True, kw_only=True):
@@ -84,6 +95,7 @@ class LogPlace:
         require: the keys of which a verifier requires all, as vkeys.
         policy: which witnesses are enough.
         keys: the folder of the private keys; on another machine it is not there.
+        retention: which entries are kept; None where all are.
     """
 
     folder: Path
@@ -92,6 +104,7 @@ class LogPlace:
     store: StoreSettings
     policy: WitnessPolicy
     keys: Path
+    retention: Retention | None = None
 
     def path(self, name: str) -> Path:
         """Return the place of a file that the configuration names."""
@@ -136,6 +149,7 @@ def read_log_place(folder: Path) -> LogPlace:
         store=file.store,
         policy=WitnessPolicy.parse(read_file(folder / file.policy, max_bytes=MAX_POLICY_BYTES)),
         keys=folder / file.keys,
+        retention=file.retention,
     )
 
 
@@ -155,7 +169,9 @@ def read_witness_place(folder: Path) -> WitnessPlace:
     )
 
 
-def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) -> bytes:
+def write_log_config(
+    origin: str, require: Sequence[str], store: StoreSettings, *, retention: Retention | None = None
+) -> bytes:
     """Return ``ledger.toml``."""
     lines = [
         "# A transparency log. Paths are relative to this file.",
@@ -173,7 +189,20 @@ def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) 
     lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
     if options:
         lines += ["", "[store.options]", *(f"{name} = {_quoted(value)}" for name, value in options.items())]
+    if retention is not None:
+        lines += ["", "[retention]", f"keep_newest = {retention.keep_newest}"]
     return ("\n".join(lines) + "\n").encode()
+
+
+def write_policy(logs: Sequence[str], policy: WitnessPolicy) -> bytes:
+    """Return a policy file for the log keys *logs* with the witnesses, groups and quorum of *policy*."""
+    lines = [
+        *(f"log {vkey}" for vkey in logs),
+        *(f"witness {each.name} {each.key.encode()} {each.url}".rstrip() for each in policy.witnesses),
+        *(f"group {each.name} {each.k} {' '.join(each.members)}" for each in policy.groups),
+        f"quorum {policy.quorum}",
+    ]
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 
 def write_witness_config(name: str, logs: Sequence[str]) -> bytes:

@@ -15,7 +15,7 @@ from chopmark.adapters.kms import file as kms
 from chopmark.artifacts import sync_folder, write_file
 from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
-from chopmark.errors import UsageError
+from chopmark.errors import UndecidedError, UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
 from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, sign
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.place import LogPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
+    from chopmark.ledger import Checkpoint, WitnessPolicy
+    from chopmark.ledger.place import LogPlace, Retention, StoreSettings
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, ObjectStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
@@ -214,9 +215,10 @@ class Site:
 class LogSite:
     """A log and its parts: one of its own (``ledger.toml``), or a workspace's."""
 
-    def __init__(self, place: LogPlace, *, clock: Clock | None = None) -> None:
+    def __init__(self, place: LogPlace, *, clock: Clock | None = None, in_workspace: bool = False) -> None:
         self.place = place
         self.clock: Clock = clock or SystemClock()
+        self.in_workspace = in_workspace
 
     @classmethod
     def at(cls, start: Path) -> LogSite:
@@ -231,7 +233,7 @@ class LogSite:
         if own is not None and (workspace is None or len(own.parts) >= len(workspace.parts)):
             return cls(read_log_place(own))
         if workspace is not None:
-            return cls(Site.at(workspace).log_place)
+            return cls(Site.at(workspace).log_place, in_workspace=True)
         raise UsageError(
             f"{start.resolve()}: is in no log and no workspace",
             code="no-ledger",
@@ -244,6 +246,9 @@ class LogSite:
         from chopmark.ledger.sequencer import Ledger
 
         store, heads = self.stores
+        if self.is_mirror:
+            message = f"{self.place.origin}: its keys are not here, so it is read here and not appended to"
+            raise UndecidedError(message, code="key-missing", hint="run this where its keys are")
         signers = kms.load_all(self.place.keys)
         return Ledger.open(store=store, heads=heads, origin=self.place.origin, signers=signers, clock=self.clock)
 
@@ -258,6 +263,51 @@ class LogSite:
             raise UsageError("this store is not known here", hint='use kind = "sqlite"')
         return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
 
+    def export(self, folder: Path) -> Checkpoint:
+        """Write the log as static files; a mirror, with the checkpoint that was fetched.
+
+        Raises:
+            UndecidedError: nothing is signed yet, and the keys are elsewhere.
+        """
+        from chopmark.ledger.export import export
+
+        if not self.is_mirror:
+            return self.ledger.export(folder)
+        store, heads = self.stores
+        head = heads.head()
+        if head.note is None:
+            raise UndecidedError("no checkpoint is here yet, and no key", code="key-missing", hint="ledger import")
+        return export(store, folder, signed=head.note, witnessed=head.witnessed)
+
+    def close(self) -> None:
+        """Close the stores; before their folder gets another name."""
+        for store in self.stores:
+            store.close()
+
+    @property
+    def own_witnesses(self) -> frozenset[str]:
+        """The witnesses that whoever runs the log runs too, as far as that is known."""
+        return frozenset({WITNESS}) if self.in_workspace else frozenset()
+
+    @property
+    def is_mirror(self) -> bool:
+        """Tell whether the log's keys are elsewhere."""
+        return not any(self.place.keys.glob("*.pem"))
+
+
+def open_log_objects(where: str) -> ObjectStore:
+    """Return a log's static files where they may be written: in a folder.
+
+    Raises:
+        UsageError: there is no such folder, or another kind of place.
+    """
+    from chopmark.adapters.blobs.logfolder import FolderObjects
+
+    folder = Path(where.removeprefix("file://"))
+    if not folder.is_dir():
+        raise UsageError(f"{where}: is no folder", hint="name the folder that ledger export wrote")
+    return FolderObjects(folder)
+
 
 def open_log_files(where: str) -> LogFiles:
     """Return a log's static files: behind an address, or in a folder."""
@@ -269,18 +319,22 @@ def open_log_files(where: str) -> LogFiles:
     return FolderLog(Path(where.removeprefix("file://")))
 
 
-def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
+def create_log(
+    folder: Path, *, origin: str, once: bool, policy: WitnessPolicy | None = None, first: bytes | None = None
+) -> LogPlace:
     """Make a log of its own with new keys in SQLite; nothing is left where it cannot be finished.
 
     Args:
         once: log each entry once; else what is appended twice stands there twice.
+        policy: whose witnesses, groups and quorum it takes over; None for none.
+        first: entry 0, for a log that begins with one.
 
     Raises:
         UsageError: *folder* exists and is not empty, or *origin* is none.
     """
     from chopmark.adapters.sql.embedded import create_ledger
     from chopmark.ledger import log_key
-    from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config
+    from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config, write_policy
 
     folder = folder.resolve()
     settings = SqliteSettings()
@@ -290,10 +344,15 @@ def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
             for algorithm in (Algorithm.ED25519, Algorithm.ML_DSA_44)
         ]
         require = [log_key(origin, signer.public).encode() for signer in signers]
-        policy = "".join(f"log {vkey}\n" for vkey in require)
-        write_file(building / "policy.txt", f"{policy}# witness NAME VKEY [URL]\nquorum none\n".encode())
+        lines = "".join(f"log {vkey}\n" for vkey in require)
+        text = f"{lines}# witness NAME VKEY [URL]\nquorum none\n".encode()
+        write_file(building / "policy.txt", text if policy is None else write_policy(require, policy))
         write_file(building / LOG_CONFIG, write_log_config(origin, require, settings))
         create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
+        if first is not None:
+            begun = LogSite(read_log_place(building))
+            begun.ledger.append([first])
+            begun.close()
     return read_log_place(folder)
 
 
@@ -312,6 +371,50 @@ def _built(folder: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+def create_mirror(folder: Path, *, require: Sequence[str], policy: WitnessPolicy, once: bool) -> LogPlace:
+    """Make the empty place of a log whose keys are elsewhere; nothing is left where it cannot be finished.
+
+    Args:
+        require: the log's vkeys, all of one origin.
+
+    Raises:
+        UsageError: *folder* exists and is not empty.
+    """
+    from chopmark.ledger.place import SqliteSettings, read_log_place
+
+    folder = folder.resolve()
+    with _built(folder) as building:
+        fill_mirror(building, require=require, policy=policy, store=SqliteSettings(), once=once)
+    return read_log_place(folder)
+
+
+def fill_mirror(
+    folder: Path,
+    *,
+    require: Sequence[str],
+    policy: WitnessPolicy,
+    store: StoreSettings,
+    once: bool,
+    retention: Retention | None = None,
+) -> None:
+    """Make empty stores and their configuration in *folder*, the configuration last."""
+    from chopmark.adapters.sql.embedded import create_ledger
+    from chopmark.ledger import VerifierKey
+    from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, write_log_config, write_policy
+
+    if not isinstance(store, SqliteSettings):
+        raise UsageError("this store is not known here", hint="--to sqlite")
+    origin = VerifierKey.decode(require[0]).name
+    create_ledger(folder / store.log, folder / store.head, origin=origin, once=once)
+    write_file(folder / "policy.txt", write_policy(require, policy))
+    write_file(folder / LOG_CONFIG, write_log_config(origin, require, store, retention=retention))
+
+
+def load_keys(folder: Path) -> list[Signer]:
+    """Open all private keys in a folder."""
+    return kms.load_all(folder)
 
 
 def load_key(path: Path) -> Signer:

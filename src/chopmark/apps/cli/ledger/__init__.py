@@ -18,6 +18,12 @@ COMMANDS: Final = {
     "verify": ("read:verify", "verify a .tlog-proof offline"),
     "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
     "export": ("life:export", "write the log as static files"),
+    "gc": ("life:gc", "remove partial tiles that nobody needs from static files"),
+    "prune": ("life:prune", "drop old entries, as the retention policy says"),
+    "freeze": ("life:freeze", "end the log, for good"),
+    "rotate": ("life:rotate", "make the log that follows a frozen one"),
+    "migrate": ("move:migrate", "move the log into other stores"),
+    "import": ("move:import_", "copy anybody's log from its static files, checked"),
     "witness": ("watch:witness", "cosign that logs only grow"),
 }
 
