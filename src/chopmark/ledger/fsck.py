@@ -15,11 +15,11 @@ from functools import partial
 
 from chopmark.errors import VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
+from chopmark.ledger.helpers import Progress, Reach, do_all
 from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, leaf_hash, range_root
 from chopmark.ledger.note import VerifierKey, decode_note
 from chopmark.ledger.policy import WitnessPolicy
 from chopmark.ledger.ports import Head, HeadStore, LogCounts, LogState, LogStore
-from chopmark.ledger.ranges import Progress, Reach, over_ranges
 from chopmark.ledger.rehash import TILE_BYTES, leaves_of, tile_root, tile_roots
 from chopmark.ledger.tiles import (
     TILE_WIDTH,
@@ -34,7 +34,6 @@ from chopmark.ledger.verify import verify_checkpoint
 
 RANGE = 64
 """Bundles in one range: 16,384 entries, about 20 ms."""
-_LOOKED_UP = 4096  # leaves in one question to the index
 MAX_PROBLEMS = 100
 _NO_WITNESS = WitnessPolicy(logs=(), witnesses=(), groups=(), quorum="none")
 
@@ -108,15 +107,18 @@ def fsck(
         UndecidedError: the stores cannot be read now.
     """
     problems: list[str] = []
-    _collect(problems, lambda: problems.extend(store.check()))
     size, root, minimum = 0, EMPTY_ROOT, 0
     cosigned_by: tuple[str, ...] = ()
     try:
         seen = _look(store, heads)
         size, minimum = seen.state.size, seen.state.minimum
-        task = partial(rehash, minimum=minimum, once=seen.state.once)
+        count = size // TILE_WIDTH
+        jobs: list[Callable[[LogStore], Rehashed]] = [check_below]
+        jobs += [
+            partial(rehash, first=at, end=min(at + RANGE, count), minimum=minimum) for at in range(0, count, RANGE)
+        ]
         reach = Reach(here=store, opener=store.reader())
-        found = over_ranges(task, reach, count=size // TILE_WIDTH, step=RANGE, workers=workers, progress=progress)
+        found = do_all(jobs, reach, workers=workers, progress=progress)
         for each in found:
             problems.extend(each.problems)
         root = _check_tiles(store, seen, b"".join(each.hashes for each in found), problems)
@@ -139,18 +141,20 @@ def root_at(size: int, node: Node) -> bytes:
     return range_root(0, size, node) if size else EMPTY_ROOT
 
 
-def rehash(store: LogStore, first: int, end: int, *, minimum: int, once: bool) -> Rehashed:
-    """Hash the full bundles [first, end) again and compare with their tiles and with the leaf index."""
+def check_below(store: LogStore) -> Rehashed:
+    """Return what the store finds wrong with itself."""
+    problems: list[str] = []
+    _collect(problems, lambda: problems.extend(store.check()))
+    return Rehashed(hashes=b"", problems=tuple(problems[:MAX_PROBLEMS]))
+
+
+def rehash(store: LogStore, *, first: int, end: int, minimum: int) -> Rehashed:
+    """Hash the full bundles [first, end) again and compare with their tiles."""
     hashes: list[bytes] = []
     problems: list[str] = []
-    known: list[bytes] = []
     for index in range(first, end):
         tile = _leaves(store, index, problems, pruned=index * TILE_WIDTH < minimum)
         hashes.append(tile_root(tile))
-        known.append(tile)
-        if once and (len(known) * TILE_WIDTH == _LOOKED_UP or index == end - 1):
-            _check_index(store, b"".join(known), (index + 1 - len(known)) * TILE_WIDTH, problems)
-            known.clear()
     return Rehashed(hashes=b"".join(hashes), problems=tuple(problems[:MAX_PROBLEMS]))
 
 
@@ -175,17 +179,6 @@ def _leaves(store: LogStore, index: int, problems: list[str], *, pruned: bool) -
     return leaves
 
 
-def _check_index(store: LogStore, leaves: bytes, start: int, problems: list[str]) -> None:
-    split = [leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES)]
-    indices = store.find(split)
-    if list(map(indices.get, split)) != list(range(start, start + len(split))):
-        problems.extend(
-            f"leaf index: entry {index} is found at {indices.get(leaf)}"
-            for index, leaf in enumerate(split, start=start)
-            if indices.get(leaf) != index
-        )
-
-
 def _look(store: LogStore, heads: HeadStore) -> _Seen:
     with store.exclusive():  # nobody appends meanwhile
         state = store.state()
@@ -205,8 +198,6 @@ def _check_tiles(store: LogStore, seen: _Seen, row: bytes, problems: list[str]) 
     size = seen.state.size
     leaves = [leaf_hash(entry) for entry in seen.tail]
     partials = [b"".join(leaves)]
-    if seen.state.once:
-        _check_index(store, partials[0], size - len(leaves), problems)
     for level in range(1, tile_levels(size)):
         whole = len(row) // TILE_BYTES
         for index in range(whole):
@@ -226,7 +217,7 @@ def _same(made: bytes, store: LogStore, level: int, index: int, problems: list[s
 
 
 def _check_state(seen: _Seen, root: bytes, problems: list[str]) -> None:
-    state, expected = seen.state, _expected_counts(seen.state, seen.counts)
+    state, expected = seen.state, _expected_counts(seen.state)
     if root != state.root:
         problems.append(f"state: root {state.root.hex()}, but the entries make {root.hex()}")
     if seen.counts != expected:
@@ -237,13 +228,13 @@ def _check_state(seen: _Seen, root: bytes, problems: list[str]) -> None:
         )
 
 
-def _expected_counts(state: LogState, counts: LogCounts) -> LogCounts:
+def _expected_counts(state: LogState) -> LogCounts:
     size = state.size
     return LogCounts(
         tiles=sum(full + bool(width) for _, full, width in tile_shape(size)),
         bundles=(size - state.minimum) // TILE_WIDTH,
         tail=size % TILE_WIDTH,
-        leaves=size if state.once else counts.leaves,
+        leaves=size if state.once else 0,
     )
 
 

@@ -13,10 +13,10 @@ from functools import partial
 from chopmark.errors import VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.fsck import MAX_PROBLEMS, RANGE, FsckReport, root_at
+from chopmark.ledger.helpers import Progress, Reach, do_all
 from chopmark.ledger.merkle import EMPTY_ROOT
 from chopmark.ledger.policy import WitnessPolicy
 from chopmark.ledger.ports import LogFiles
-from chopmark.ledger.ranges import Progress, Reach, over_ranges
 from chopmark.ledger.static import CHECKPOINT, WITNESSED_CHECKPOINT, StaticLog, newest_note, witnessed_note
 from chopmark.ledger.tiles import TILE_WIDTH
 from chopmark.ledger.verify import Witnessed, verify_checkpoint
@@ -52,7 +52,8 @@ def fsck_files(
         here=StaticLog(files, checkpoint), opener=None if opener is None else partial(_open, opener, checkpoint)
     )
     count = -(-checkpoint.size // TILE_WIDTH)
-    for found in over_ranges(check_bundles, reach, count=count, step=RANGE, workers=workers, progress=progress):
+    jobs = [partial(check_bundles, first=at, end=min(at + RANGE, count)) for at in range(0, count, RANGE)]
+    for found in do_all(jobs, reach, workers=workers, progress=progress):
         problems.extend(found)
     cosigned_by = _check_quorum(files, reach.here, origin=origin, require=require, policy=policy, problems=problems)
     return FsckReport(
@@ -63,7 +64,7 @@ def fsck_files(
     )
 
 
-def check_bundles(log: StaticLog, first: int, end: int) -> tuple[str, ...]:
+def check_bundles(log: StaticLog, *, first: int, end: int) -> tuple[str, ...]:
     """Check the bundles [first, end) and all tiles above them; return what is wrong."""
     problems: list[str] = []
     for index in range(first, end):

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from chopmark.errors import MovedError, Refused, VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.fsck import root_at
+from chopmark.ledger.helpers import Progress
 from chopmark.ledger.merkle import Node
 from chopmark.ledger.note import decode_note
 from chopmark.ledger.ports import HeadStore, LogState, LogStore
-from chopmark.ledger.ranges import Progress
 from chopmark.ledger.sequencer import read_edge
 from chopmark.ledger.static import StaticLog
 from chopmark.ledger.tiles import TILE_WIDTH, Edge, decode_tile, integrate, node_from_tiles

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from chopmark.errors import DecodeError, UndecidedError, foreign
+from chopmark.errors import DecodeError, UndecidedError, UsageError, foreign
 from chopmark.ledger.tiles import TILE_WIDTH, Integration, encode_bundle
 
 _FILES_HINT = "check its address, the network, and who may use it"
@@ -39,12 +39,20 @@ class LogState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogCounts:
-    """How many rows of each kind a store holds; a log of one size has exactly one set of them."""
+    """How many rows of each kind a store holds; a log of one size has exactly one set of them.
+
+    Attributes:
+        leaves: how many leaves are indexed; 0 where the log is not ``once``.
+    """
 
     tiles: int
     bundles: int
     tail: int
     leaves: int
+
+
+def _cannot(what: str) -> UsageError:
+    return UsageError(f"a log in this kind of store cannot be {what}", hint="keep it in SQLite")
 
 
 class LogStore(ABC):
@@ -102,17 +110,24 @@ class LogStore(ABC):
         """
         return encode_bundle(self.entries(index * TILE_WIDTH, (index + 1) * TILE_WIDTH))
 
-    @abstractmethod
     def freeze(self) -> None:
-        """Append nothing any more, for good; only inside :meth:`exclusive`. Again is the same."""
+        """Append nothing any more, for good; only inside :meth:`exclusive`. Again is the same.
 
-    @abstractmethod
+        Raises:
+            UsageError: this kind of store cannot remember it.
+        """
+        raise _cannot("frozen")
+
     def prune(self, minimum: int) -> None:
         """Drop the bundles before entry *minimum*, for good; only inside :meth:`exclusive`. Their hashes stay.
 
         Args:
             minimum: a multiple of 256, at most the size; one that is not above what is pruned already changes nothing.
+
+        Raises:
+            UsageError: this kind of store cannot remember it.
         """
+        raise _cannot(f"pruned to entry {minimum}")
 
     def close(self) -> None:
         """Give back what is held open; the store is not used afterwards."""
@@ -131,7 +146,7 @@ class LogStore(ABC):
 
     @abstractmethod
     def check(self) -> tuple[str, ...]:
-        """Return what the store finds wrong with itself below its rows."""
+        """Return what the store finds wrong with itself: below its rows, and in its index of leaves against its tiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +195,6 @@ class HeadStore(ABC):
             The note that is kept: the first one given for this head. None when the head has moved on.
         """
 
-    @abstractmethod
     def freeze(self, head: Head, *, moved_to: str = "") -> bool:
         """Make *head* the last one; False when the head has moved on, or is frozen for another end.
 
@@ -188,7 +202,12 @@ class HeadStore(ABC):
 
         Args:
             moved_to: where the log goes on. Decided once: it is neither changed nor taken back.
+
+        Raises:
+            UsageError: this kind of store cannot remember it.
         """
+        where = f", to go on in {moved_to}" if moved_to else ""
+        raise _cannot(f"frozen at {head.size} entries{where}")
 
     @abstractmethod
     def keep_witnessed(self, size: int, note: bytes) -> bool:

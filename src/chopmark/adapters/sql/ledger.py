@@ -7,7 +7,7 @@ the at most 255 entries after the last full bundle, so that an append writes lit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -98,10 +98,11 @@ class SqliteLog(LogStore):
         moved = self._db.run(sql, (size, integration.root, start))
         if moved != 1:
             raise VerificationError("the log is not where this change starts", code="ledger-corrupt")
-        self._db.run_many(
-            "INSERT INTO leaf (hash, idx) VALUES (?, ?)",
-            sorted(zip(integration.leaves, range(start, size), strict=True)),
-        )
+        if self.state().once:
+            self._db.run_many(
+                "INSERT INTO leaf (hash, idx) VALUES (?, ?)",
+                sorted(zip(integration.leaves, range(start, size), strict=True)),
+            )
         self._db.run_many(
             "INSERT OR REPLACE INTO tile (level, idx, data) VALUES (?, ?, ?)",
             ((tile.level, tile.index, tile.encode()) for tile in integration.tiles),
@@ -185,4 +186,17 @@ class SqliteLog(LogStore):
 
     def check(self) -> tuple[str, ...]:
         rows = [as_str(row[0]) for row in self._db.all("PRAGMA integrity_check")]
-        return tuple(f"sqlite: {line}" for line in rows if line != "ok")
+        problems = [f"sqlite: {line}" for line in rows if line != "ok"]
+        with self._db.snapshot():
+            state = self.state()
+            return (*problems, *(self._index_problems(state.size) if state.once else ()))
+
+    def _index_problems(self, size: int) -> Iterator[str]:
+        """Compare the index of leaves with the level 0 tiles."""
+        for start in range(0, size, _LOOKUP):
+            data = self.tile(0, start // _WIDTH)[: (size - start) * 32]
+            leaves = [data[at : at + 32] for at in range(0, len(data), 32)]
+            found = self.find(leaves)
+            for index, leaf in enumerate(leaves, start=start):
+                if found.get(leaf) != index:
+                    yield f"leaf index: entry {index} is found at {found.get(leaf)}"

@@ -29,7 +29,7 @@ from chopmark.ledger.static import StaticLog, newest_note
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chopmark.ledger.ranges import Progress
+    from chopmark.ledger.helpers import Progress
 
 _MOVED: Final = "moved-here"
 """In the copy: the words that the old head says of where the log went."""
@@ -53,8 +53,9 @@ def migrate(site: LogSite, folder: Path, store: StoreSettings, *, progress: Prog
         raise UsageError("the log's keys are not here", code="key-missing", hint="copy a mirror with: ledger import")
     building = folder.with_name(f".{folder.name}.moving")
     _freeze_towards(site, building, folder)
-    _fill(site, building, store, progress)
-    _copy_keys(site.place.keys, building / "keys")
+    if not (building / "keys").exists():  # they come when the copy is complete, and it may be live from then on
+        _fill(site, building, store, progress)
+        _copy_keys(site.place.keys, building / "keys")
     building.replace(folder)
     sync_folder(folder.parent)
     return read_log_place(folder)

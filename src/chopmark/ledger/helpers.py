@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work through a long row of things in ranges, in this process and in helpers beside it. A second face, for servers.
+"""Do many jobs of reading, in this process and in helpers beside it. A second face, for servers.
 
 Each helper opens its own way to what is read: a connection is not shared between processes, and helpers are started
 afresh instead of forked, since a forked SQLite connection keeps no promise. This process works too, and from the first
 moment: starting a helper takes longer than a small log.
 
-Decides nothing about what is done; a task returns its findings and raises only what ends the whole work.
+Decides nothing about what is done; a job returns its findings and raises only what ends the whole work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +27,7 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """Told how many things are done, and of how many."""
 
-Task = Callable[[R, int, int], T]
-"""Does the range [start, end) with what was opened; can be pickled."""
-
-_FEWEST_RANGES: Final = 32
+_FEWEST: Final = 32
 """With fewer, helpers would start only to find that all is done."""
 _OPENED: Final[dict[str, Any]] = {}  # of a helper process: what its opener gave
 
@@ -54,38 +51,38 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def over_ranges(
-    task: Task[R, T], reach: Reach[R], *, count: int, step: int, workers: int = 1, progress: Progress | None = None
+def do_all(
+    jobs: Sequence[Callable[[R], T]], reach: Reach[R], *, workers: int = 1, progress: Progress | None = None
 ) -> list[T]:
-    """Do *task* over [0, count) in ranges of *step*; return the results in order.
+    """Do *jobs*; return their results in order.
 
     Args:
+        jobs: each can be pickled, and is given what was opened. The longest first.
         workers: how many processes, this one among them.
 
     Raises:
         UndecidedError: a helper died.
     """
-    ranges = deque((start, min(start + step, count)) for start in range(0, count, step))
+    waiting = deque(enumerate(jobs))
     results: dict[int, T] = {}
 
-    def done(start: int, result: T) -> None:
-        results[start] = result
+    def done(number: int, result: T) -> None:
+        results[number] = result
         if progress is not None:
-            progress(min(len(results) * step, count), count)
+            progress(len(results), len(jobs))
 
-    if workers > 1 and reach.opener is not None and len(ranges) >= _FEWEST_RANGES:
-        _with_helpers(task, reach.here, reach.opener, ranges, helpers=workers - 1, done=done)
-    while ranges:
-        start, end = ranges.popleft()
-        done(start, task(reach.here, start, end))
-    return [results[start] for start in sorted(results)]
+    if workers > 1 and reach.opener is not None and len(jobs) >= _FEWEST:
+        _with_helpers(waiting, reach.here, reach.opener, helpers=workers - 1, done=done)
+    while waiting:
+        number, job = waiting.popleft()
+        done(number, job(reach.here))
+    return [results[number] for number in range(len(jobs))]
 
 
 def _with_helpers(
-    task: Task[R, T],
+    waiting: deque[tuple[int, Callable[[R], T]]],
     here: R,
     opener: Callable[[], R],
-    ranges: deque[tuple[int, int]],
     *,
     helpers: int,
     done: Callable[[int, T], None],
@@ -96,15 +93,14 @@ def _with_helpers(
         ProcessPoolExecutor(helpers, multiprocessing.get_context("spawn"), initializer=partial(_open, opener)) as pool,
     ):
         given: dict[Future[T], int] = {}
-        while ranges or given:
-            while ranges and len(given) < 2 * helpers:  # one that it does, one that waits for it
-                start, end = ranges.popleft()
-                given[pool.submit(_run, task, start, end)] = start
-            if ranges:
-                start, end = ranges.popleft()
-                done(start, task(here, start, end))
-            ready = wait(given, timeout=0 if ranges else None, return_when=FIRST_COMPLETED).done
-            for future in ready:
+        while waiting or given:
+            while waiting and len(given) < 2 * helpers:  # one that it does, one that waits for it
+                number, job = waiting.popleft()
+                given[pool.submit(_run, job)] = number
+            if waiting:
+                number, job = waiting.popleft()
+                done(number, job(here))
+            for future in wait(given, timeout=0 if waiting else None, return_when=FIRST_COMPLETED).done:
                 done(given.pop(future), future.result())
 
 
@@ -112,5 +108,5 @@ def _open(opener: Callable[[], Any]) -> None:
     _OPENED["reach"] = opener()
 
 
-def _run(task: Task[Any, T], start: int, end: int) -> T:
-    return task(_OPENED["reach"], start, end)
+def _run(job: Callable[[Any], T]) -> T:
+    return job(_OPENED["reach"])
