@@ -25,7 +25,7 @@ from chopmark.ledger.collect import collect
 from chopmark.ledger.freeze import seal_of
 from chopmark.ledger.fsck import fsck
 from chopmark.ledger.fsck_files import fsck_files
-from chopmark.ledger.place import SqliteSettings
+from chopmark.ledger.place import PostgresSettings, SqliteSettings
 from chopmark.ledger.prune import prune
 from chopmark.ledger.seal import decode_seal
 from simulators.crash import killed_everywhere
@@ -297,6 +297,13 @@ def test_a_move_killed_anywhere_leaves_one_live_log(pristine, tmp_path, monkeypa
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(pristine, old)
     assert count > 15
+
+
+def test_nothing_is_frozen_for_a_copy_that_cannot_be_made(log, tmp_path):
+    settings = PostgresSettings(database="host=/nowhere dbname=x", objects=f"file://{tmp_path}/objects")
+    with pytest.raises(ChopmarkError):
+        migrate(LogSite.at(log), tmp_path / "new", settings)
+    assert append(log, b"on")
 
 
 def test_a_log_that_was_moved_is_not_moved_again_from_where_it_was(log, tmp_path):

@@ -3,8 +3,8 @@
 
 A log of one origin must be live in one place only; two would sign two histories. Hence the order of each:
 
-* :func:`migrate`: (1) the old log is frozen for good, towards this one copy; (2) the copy is filled in a folder of
-  another name, without keys; (3) keys are put there when the root is the old one's; (4) the folder gets its name.
+* :func:`migrate`: (1) empty stores are made in a folder of another name; (2) the old log is frozen for good, towards this
+  one copy; (3) the copy is filled; (4) keys are put there when its root is the old one's; (5) the folder gets its name.
 * :func:`fetch`: a mirror has no keys and cannot append; keys come last, and only where they are given.
 * :func:`succeed`: the successor has another origin; its folder appears with entry 0 in it, or not at all.
 """
@@ -52,9 +52,12 @@ def migrate(site: LogSite, folder: Path, store: StoreSettings, *, progress: Prog
     if site.is_mirror:
         raise UsageError("the log's keys are not here", code="key-missing", hint="copy a mirror with: ledger import")
     building = folder.with_name(f".{folder.name}.moving")
-    _freeze_towards(site, building, folder)
+    word = _prepare(site, building, folder, store)
+    head = site.stores[1].head()
+    if not head.frozen or head.moved_to:  # one that has ended may be copied: no copy goes on
+        site.ledger.freeze(moved_to=word)
     if not (building / "keys").exists():  # they come when the copy is complete, and it may be live from then on
-        _fill(site, building, store, progress)
+        _fill(site, building, progress)
         _copy_keys(site.place.keys, building / "keys")
     building.replace(folder)
     sync_folder(folder.parent)
@@ -140,21 +143,15 @@ def _moved_there(site: LogSite, folder: Path) -> bool:
     return (copy.origin, copy.size, copy.root) == (head.origin, head.size, head.root)
 
 
-def _freeze_towards(site: LogSite, building: Path, folder: Path) -> None:
-    """Freeze the log, for the copy in *building* and no other."""
-    head = site.stores[1].head()
+def _prepare(site: LogSite, building: Path, folder: Path, store: StoreSettings) -> str:
+    """Make the empty copy, before anything is frozen for it; return the words for it in the old head."""
+    place = site.place
     building.mkdir(mode=0o700, parents=True, exist_ok=True)
     word = _word(building)
     if not word:
         word = f"{folder} ({secrets.token_hex(8)})"
         write_file(building / _MOVED, word.encode())
         sync_folder(building.parent)
-    if not (head.frozen and not head.moved_to):  # one that ended may be copied: no copy goes on
-        site.ledger.freeze(moved_to=word)
-
-
-def _fill(site: LogSite, building: Path, store: StoreSettings, progress: Progress | None) -> None:
-    place = site.place
     if not (building / LOG_CONFIG).is_file():  # it comes last: what else is there was not finished
         for path in building.iterdir():
             if path.name != _MOVED:
@@ -163,6 +160,10 @@ def _fill(site: LogSite, building: Path, store: StoreSettings, progress: Progres
         fill_mirror(
             building, require=place.require, policy=place.policy, store=store, once=once, retention=place.retention
         )
+    return word
+
+
+def _fill(site: LogSite, building: Path, progress: Progress | None) -> None:
     copy = LogSite(read_log_place(building))
     try:
         copy_log(site.stores, copy.stores, progress=progress)
