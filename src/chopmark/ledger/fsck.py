@@ -15,7 +15,7 @@ from functools import partial
 
 from chopmark.errors import VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
-from chopmark.ledger.helpers import Progress, Reach, do_all
+from chopmark.ledger.helpers import Progress, Reach, counting, do_all
 from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, leaf_hash, range_root
 from chopmark.ledger.note import VerifierKey, decode_note
 from chopmark.ledger.policy import WitnessPolicy
@@ -101,7 +101,7 @@ def fsck(
         keys: the log's keys; each must have signed the kept checkpoints.
         policy: which witnesses must have cosigned; None leaves cosignatures unchecked.
         workers: how many processes may be used.
-        progress: told how many bundles of how many are done.
+        progress: told how many entries of how many are done.
 
     Raises:
         UndecidedError: the stores cannot be read now.
@@ -118,7 +118,8 @@ def fsck(
             partial(rehash, first=at, end=min(at + RANGE, count), minimum=minimum) for at in range(0, count, RANGE)
         ]
         reach = Reach(here=store, opener=store.reader())
-        found = do_all(jobs, reach, workers=workers, progress=progress)
+        told = counting(progress, each=RANGE * TILE_WIDTH, total=size)
+        found = do_all(jobs, reach, workers=workers, progress=told)
         for each in found:
             problems.extend(each.problems)
         root = _check_tiles(store, seen, b"".join(each.hashes for each in found), problems)

@@ -13,7 +13,7 @@ from functools import partial
 from chopmark.errors import VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.fsck import MAX_PROBLEMS, RANGE, FsckReport, root_at
-from chopmark.ledger.helpers import Progress, Reach, do_all
+from chopmark.ledger.helpers import Progress, Reach, counting, do_all
 from chopmark.ledger.merkle import EMPTY_ROOT
 from chopmark.ledger.policy import WitnessPolicy
 from chopmark.ledger.ports import LogFiles
@@ -53,7 +53,8 @@ def fsck_files(
     )
     count = -(-checkpoint.size // TILE_WIDTH)
     jobs = [partial(check_bundles, first=at, end=min(at + RANGE, count)) for at in range(0, count, RANGE)]
-    for found in do_all(jobs, reach, workers=workers, progress=progress):
+    told = counting(progress, each=RANGE * TILE_WIDTH, total=checkpoint.size)
+    for found in do_all(jobs, reach, workers=workers, progress=told):
         problems.extend(found)
     cosigned_by = _check_quorum(files, reach.here, origin=origin, require=require, policy=policy, problems=problems)
     return FsckReport(

@@ -32,6 +32,11 @@ _FEWEST: Final = 32
 _OPENED: Final[dict[str, Any]] = {}  # of a helper process: what its opener gave
 
 
+def counting(progress: Progress | None, *, each: int, total: int) -> Progress | None:
+    """Return a progress of jobs that tells *progress* of the things in them: *each*, and *total* in all."""
+    return progress and (lambda done, _: progress(min(done * each, total), total))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach(Generic[R]):
     """A way to what is read.

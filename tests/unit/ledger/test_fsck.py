@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from chopmark.adapters.blobs.logfiles import FolderLog
+from chopmark.apps.cli.ledger.meter import Meter
 from chopmark.errors import UndecidedError
 from chopmark.ledger import helpers, leaf_hash, root_of
 from chopmark.ledger.feed import feed
@@ -67,7 +68,7 @@ def test_several_processes_say_what_one_says(folder, monkeypatch):
     report = check(folder, workers=2, progress=lambda done, total: told.append((done, total)))
     assert report == check(folder)
     assert report.ok
-    assert (report.size, told[-1]) == (SIZE, (6, 6))
+    assert (report.size, told[-1]) == (SIZE, (SIZE, SIZE))
     files = check_files(folder, workers=2, opener=partial(FolderLog, folder / "files"))
     assert files == check_files(folder)
     assert (files.ok, files.root) == (True, report.root)
@@ -102,7 +103,7 @@ def test_others_append_while_it_runs(folder):
     ledger = open_ledger(folder)
 
     def meanwhile(done, total):
-        ledger.append([b"new %d" % n for n in range(done * 300, done * 300 + 300)])
+        ledger.append([b"new %d" % n for n in range(done, done + 300)])
 
     other = open_ledger(folder)
     assert fsck(other._store, other._heads, other.verifier_keys, progress=meanwhile).problems == ()
@@ -152,3 +153,14 @@ def test_a_witnessed_checkpoint_of_another_history_is_found(folder, tmp_path):
     (folder / "files" / "witnessed-checkpoint").write_bytes(fed.note)
     assert check_files(folder, policy=policy).problems == ("witnessed-checkpoint: the log does not start with it",)
     close(other)
+
+
+def test_progress_is_said_once_a_second_and_with_its_rate(capsys):
+    now = [0.0]
+    meter = Meter("checked", clock=lambda: now[0])
+    for now[0], done in ((0.5, 1000), (2.0, 3000), (2.5, 4000), (4.0, 9000)):
+        meter(done, 9000)
+    assert capsys.readouterr().err.splitlines() == [
+        "  checked: 3,000 of 9,000 entries, 1,000 a second",
+        "  checked: 9,000 of 9,000 entries, 2,000 a second",
+    ]

@@ -49,13 +49,12 @@ def _own(start: Path, workers: int) -> Answer:
     from chopmark.apps.cli.ledger.meter import Meter
     from chopmark.apps.cli.wiring import LogSite
     from chopmark.ledger import VerifierKey
-    from chopmark.ledger.fsck import RANGE
     from chopmark.ledger.fsck import fsck as check
 
     site = LogSite.at(start)
     place, (store, heads) = site.place, site.stores
     keys = [VerifierKey.decode(vkey) for vkey in place.require]
-    report = check(store, heads, keys, place.policy, workers=workers, progress=Meter("checked", each=256 * RANGE))
+    report = check(store, heads, keys, place.policy, workers=workers, progress=Meter("checked"))
     return _answer(report, place.policy, site.own_witnesses)
 
 
@@ -66,7 +65,6 @@ def _files(where: str, start: Path, vkeys: tuple[str, ...], policy: Path | None,
     from chopmark.apps.cli.wiring import LogSite, open_log_files
     from chopmark.artifacts import read_file
     from chopmark.ledger import VerifierKey, WitnessPolicy
-    from chopmark.ledger.fsck import RANGE
     from chopmark.ledger.fsck_files import fsck_files
 
     own: frozenset[str] = frozenset()
@@ -84,7 +82,7 @@ def _files(where: str, start: Path, vkeys: tuple[str, ...], policy: Path | None,
         policy=witnesses,
         opener=partial(open_log_files, where),
         workers=workers,
-        progress=Meter("checked", each=256 * RANGE),
+        progress=Meter("checked"),
     )
     return _answer(report, witnesses, own)
 

@@ -12,24 +12,20 @@ _EVERY_S = 1.0
 
 
 class Meter:
-    """Says how far the work is, once a second at most; work of less than a second says nothing.
+    """Says how far the work is, once a second at most; work of less than a second says nothing."""
 
-    Args:
-        each: entries in each thing that is counted.
-    """
-
-    def __init__(self, what: str, *, each: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
-        self._what, self._each, self._clock = what, each, clock
+    def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._clock = what, clock
         self._start = self._said = clock()
         self._first: int | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Take how many things are done, and of how many."""
+        """Take how many entries are done, and of how many."""
         now = self._clock()
         if self._first is None:
             self._first = done  # what was there before is no speed of ours
         if now - self._said < _EVERY_S or done == self._first:
             return
         self._said = now
-        rate = (done - self._first) * self._each / (now - self._start)
-        say(f"  {self._what}: {done * self._each:,} of {total * self._each:,} entries, {rate:,.0f} a second")
+        rate = (done - self._first) / (now - self._start)
+        say(f"  {self._what}: {done:,} of {total:,} entries, {rate:,.0f} a second")

@@ -40,7 +40,7 @@ def migrate(
     from chopmark.apps.cli.wiring import LogSite
     from chopmark.errors import VerificationError
     from chopmark.ledger import VerifierKey
-    from chopmark.ledger.fsck import RANGE, fsck
+    from chopmark.ledger.fsck import fsck
     from chopmark.ledger.helpers import cores
 
     site = LogSite.at(start)
@@ -48,9 +48,7 @@ def migrate(
     settings = _settings(kind, database, objects, options)
     if not store.state().frozen:
         keys = [VerifierKey.decode(vkey) for vkey in site.place.require]
-        report = fsck(
-            store, heads, keys, site.place.policy, workers=cores(), progress=Meter("checked", each=256 * RANGE)
-        )
+        report = fsck(store, heads, keys, site.place.policy, workers=cores(), progress=Meter("checked"))
         if not report.ok:
             raise VerificationError(f"not moved: {report.problems[0]}", code="ledger-corrupt", hint="ledger fsck")
     place = move(site, folder, settings, progress=Meter("copied"))
