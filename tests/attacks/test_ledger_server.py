@@ -351,7 +351,7 @@ def test_a_client_that_goes_away_has_logged_its_entry(served: Served) -> None:
 
 
 def test_a_log_that_keeps_entries_twice_takes_none_over_http(tmp_path: Path) -> None:
-    from chopmark.apps.cli.wiring import create_log
+    from chopmark.apps.cli.ledger.wiring import create_log
 
     place = create_log(tmp_path / "l", origin="log.example/twice", once=False)
     with pytest.raises(UsageError, match="twice"):

@@ -42,7 +42,7 @@ def files(store: LogStore, size: int) -> Iterator[tuple[str, bytes, bool]]:
         if width:
             yield tile_path(level, full, width), _tile(store, level, full, width), False
     full, width = divmod(size, TILE_WIDTH)
-    for index in range(full):
+    for index in range(min(store.state().minimum // TILE_WIDTH, full), full):
         yield bundle_path(index), _bundle(store, index), True
     if width:
         yield bundle_path(full, width), _bundle(store, full, width), False
@@ -76,6 +76,8 @@ class LedgerFiles:
         own = bundle_path(index, width) if of_entries else tile_path(level, index, width)
         if width > TILE_WIDTH or index * TILE_WIDTH + width > have or own != path:
             return None
+        if of_entries and (index + 1) * TILE_WIDTH <= self._store.state().minimum:
+            return None  # pruned: denied, as C2SP tlog-tiles has it
         return _bundle(self._store, index, width) if of_entries else _tile(self._store, level, index, width)
 
     def root_at(self, origin: str, size: int) -> bytes | None:

@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -61,6 +61,16 @@ class PostgresSettings(canonical.Strict, frozen=True, kw_only=True, tag_field="k
 StoreSettings = SqliteSettings | PostgresSettings
 
 
+class Retention(canonical.Strict, frozen=True, kw_only=True):
+    """Which entries are kept; where a log states none, all are.
+
+    Attributes:
+        keep_newest: that many of the newest entries; older ones may be pruned.
+    """
+
+    keep_newest: Annotated[int, msgspec.Meta(ge=1)]
+
+
 class _LogFile(canonical.Strict, frozen=True, kw_only=True):
     origin: str
     require: list[str]
@@ -68,6 +78,7 @@ class _LogFile(canonical.Strict, frozen=True, kw_only=True):
     policy: str = "policy.txt"
     keys: str = "keys"
     external: list[str] = []
+    retention: Retention | None = None
 
 
 class _WitnessFile(canonical.Strict, frozen=True, kw_only=True):
@@ -89,6 +100,7 @@ class LogPlace:
         keys: the folder of the private keys; on another machine it is not there.
         external: witnesses or groups of the policy that somebody else runs.
         urls: policy name -> where that witness is reached; one that stands alone, without a network, has none.
+        retention: which entries are kept; None where all are.
     """
 
     folder: Path
@@ -99,6 +111,7 @@ class LogPlace:
     keys: Path
     external: tuple[str, ...] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
+    retention: Retention | None = None
 
     def path(self, name: str) -> Path:
         """Return the place of a file that the configuration names."""
@@ -167,6 +180,7 @@ def read_log_place(folder: Path) -> LogPlace:
         keys=folder / file.keys,
         external=tuple(file.external),
         urls={witness.name: witness.url for witness in policy.witnesses if witness.url},
+        retention=file.retention,
     )
 
 
@@ -205,7 +219,9 @@ def log_keys(vkeys: Sequence[str]) -> Mapping[str, tuple[VerifierKey, ...]]:
     return {_origin(key.name): tuple(each for each in keys if each.name == key.name) for key in keys}
 
 
-def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) -> bytes:
+def write_log_config(
+    origin: str, require: Sequence[str], store: StoreSettings, *, retention: Retention | None = None
+) -> bytes:
     """Return ``ledger.toml``."""
     lines = [
         "# A transparency log. Paths are relative to this file.",
@@ -224,7 +240,20 @@ def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) 
     lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
     if options:
         lines += ["", "[store.options]", *(f"{name} = {_quoted(value)}" for name, value in options.items())]
+    if retention is not None:
+        lines += ["", "[retention]", f"keep_newest = {retention.keep_newest}"]
     return ("\n".join(lines) + "\n").encode()
+
+
+def write_policy(logs: Sequence[str], policy: WitnessPolicy) -> bytes:
+    """Return a policy file for the log keys *logs* with the witnesses, groups and quorum of *policy*."""
+    lines = [
+        *(f"log {vkey}" for vkey in logs),
+        *(f"witness {each.name} {each.key.encode()} {each.url}".rstrip() for each in policy.witnesses),
+        *(f"group {each.name} {each.k} {' '.join(each.members)}" for each in policy.groups),
+        f"quorum {policy.quorum}",
+    ]
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 
 def write_witness_config(name: str, logs: Sequence[str], *, any_key: Sequence[str] = (), url: str = "") -> bytes:

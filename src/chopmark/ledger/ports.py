@@ -9,12 +9,12 @@ can, and never restore ``HeadStore``'s file together with the other.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from chopmark.errors import DecodeError, UndecidedError, foreign
-from chopmark.ledger.tiles import Integration
+from chopmark.errors import DecodeError, UndecidedError, UsageError, foreign
+from chopmark.ledger.tiles import TILE_WIDTH, Integration, encode_bundle
 
 _FILES_HINT = "check its address, the network, and who may use it"
 
@@ -25,12 +25,16 @@ class LogState:
 
     Attributes:
         once: each entry stands in the log once: its leaves are indexed.
+        frozen: nothing is appended to this store any more.
+        minimum: entries before it are pruned; a multiple of 256.
     """
 
     origin: str
     size: int
     root: bytes
     once: bool = True
+    frozen: bool = False
+    minimum: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,10 @@ class LogCounts:
     bundles: int
     tail: int
     leaves: int
+
+
+def _cannot(what: str) -> UsageError:
+    return UsageError(f"a log in this kind of store cannot be {what}", hint="keep it in SQLite")
 
 
 class LogStore(ABC):
@@ -75,7 +83,7 @@ class LogStore(ABC):
         """Keep what :func:`chopmark.ledger.integrate` returned; only inside :meth:`exclusive`.
 
         Raises:
-            VerificationError: the log is not where the integration starts, or holds one of its leaves.
+            VerificationError: the log is not where the integration starts, holds one of its leaves, or is frozen.
         """
 
     @abstractmethod
@@ -94,6 +102,44 @@ class LogStore(ABC):
             VerificationError: one of them is not there.
         """
 
+    def bundle(self, index: int) -> bytes:
+        """Return a full bundle as it is kept; a store that keeps bundles as they are need not take them apart for it.
+
+        Raises:
+            VerificationError: it is not there.
+        """
+        return encode_bundle(self.entries(index * TILE_WIDTH, (index + 1) * TILE_WIDTH))
+
+    def freeze(self) -> None:
+        """Append nothing any more, for good; only inside :meth:`exclusive`. Again is the same.
+
+        Raises:
+            UsageError: this kind of store cannot remember it.
+        """
+        raise _cannot("frozen")
+
+    def prune(self, minimum: int) -> None:
+        """Drop the bundles before entry *minimum*, for good; only inside :meth:`exclusive`. Their hashes stay.
+
+        Args:
+            minimum: a multiple of 256, at most the size; one that is not above what is pruned already changes nothing.
+
+        Raises:
+            UsageError: this kind of store cannot remember it.
+        """
+        raise _cannot(f"pruned to entry {minimum}")
+
+    def close(self) -> None:
+        """Give back what is held open; the store is not used afterwards."""
+        return
+
+    def reader(self) -> Callable[[], LogStore] | None:
+        """Return what opens this store for reading in another process; it can be pickled.
+
+        None where only this process can read it.
+        """
+        return None
+
     @abstractmethod
     def counts(self) -> LogCounts:
         """Count the rows, for fsck."""
@@ -110,6 +156,8 @@ class Head:
     Attributes:
         note: the signed checkpoint of exactly this size and root; None until it is signed.
         witnessed: the newest checkpoint that a quorum cosigned; may be smaller.
+        frozen: it is the last one.
+        moved_to: where the log goes on, for people; empty where it does not.
     """
 
     origin: str
@@ -117,13 +165,19 @@ class Head:
     root: bytes
     note: bytes | None
     witnessed: bytes | None
+    frozen: bool = False
+    moved_to: str = ""
 
 
 class HeadStore(ABC):
     """The newest head of a log, across processes and restarts.
 
-    Guarantees: every method is atomic and durable once it returns; the size never falls.
+    Guarantees: every method is atomic and durable once it returns; the size never falls; what is frozen stays so.
     """
+
+    def close(self) -> None:
+        """Give back what is held open; the store is not used afterwards."""
+        return
 
     @abstractmethod
     def head(self) -> Head:
@@ -131,7 +185,7 @@ class HeadStore(ABC):
 
     @abstractmethod
     def advance(self, old: Head, *, size: int, root: bytes) -> bool:
-        """Replace *old* by a larger head without a signature; False when the head is no longer *old*."""
+        """Replace *old* by a larger head without a signature; False when the head is no longer *old*, or frozen."""
 
     @abstractmethod
     def keep_note(self, head: Head, note: bytes) -> bytes | None:
@@ -140,6 +194,20 @@ class HeadStore(ABC):
         Returns:
             The note that is kept: the first one given for this head. None when the head has moved on.
         """
+
+    def freeze(self, head: Head, *, moved_to: str = "") -> bool:
+        """Make *head* the last one; False when the head has moved on, or is frozen for another end.
+
+        A frozen head's note and witnessed checkpoint may still be kept: they promise nothing more.
+
+        Args:
+            moved_to: where the log goes on. Decided once: it is neither changed nor taken back.
+
+        Raises:
+            UsageError: this kind of store cannot remember it.
+        """
+        where = f", to go on in {moved_to}" if moved_to else ""
+        raise _cannot(f"frozen at {head.size} entries{where}")
 
     @abstractmethod
     def keep_witnessed(self, size: int, note: bytes) -> bool:

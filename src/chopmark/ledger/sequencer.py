@@ -37,6 +37,7 @@ from chopmark.ledger.proof import TlogProof
 from chopmark.ledger.tiles import (
     EMPTY_EDGE,
     Edge,
+    Integration,
     check_lengths,
     edge_of,
     integrate,
@@ -107,7 +108,7 @@ class Ledger:
         Where the log is ``once``, an entry that is in it already, or twice in *entries*, keeps its one index.
 
         Raises:
-            UsageError: an entry is longer than 65,535 bytes; nothing was logged.
+            UsageError: an entry is longer than 65,535 bytes, or the log is frozen; nothing was logged.
             Refused: as :meth:`open`.
             UndecidedError: another process holds the log, or the disk is full; try the same entries again.
         """
@@ -132,7 +133,7 @@ class Ledger:
         fresh = [leaf for leaf in unique if leaf not in indices]
         if fresh:
             integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
-            self._store.write(integration)
+            self._write(integration)
             indices.update(zip(fresh, range(edge.size, integration.edge.size), strict=True))
             edge = integration.edge
         return tuple(indices[leaf] for leaf in leaves), edge
@@ -141,9 +142,40 @@ class Ledger:
         start = edge.size
         if entries:
             integration = integrate(edge, entries, leaves)
-            self._store.write(integration)
+            self._write(integration)
             edge = integration.edge
         return tuple(range(start, edge.size)), edge
+
+    def _write(self, integration: Integration) -> None:
+        head = self._heads.head()
+        if head.frozen or self._store.state().frozen:
+            raise frozen_error(head)
+        self._store.write(integration)
+
+    def freeze(self, *, moved_to: str = "") -> bytes:
+        """Append nothing any more, for good; return the last checkpoint, signed. Again is the same.
+
+        Killed on the way, nothing is appended any more, and freezing again finishes it.
+
+        Args:
+            moved_to: where the log goes on, if it does; decided once.
+
+        Raises:
+            UsageError: it is frozen already, and goes on elsewhere.
+            Refused, UndecidedError: as :meth:`append` and :meth:`signed_checkpoint`.
+        """
+        with self._lock:
+            head = self._heads.head()
+            if head.frozen and head.moved_to != moved_to:
+                raise frozen_error(head)
+            with self._store.exclusive():
+                self._refresh_edge()
+                self._store.freeze()
+            self._move_head()
+            note = self.signed_checkpoint()
+            if not self._heads.freeze(self._heads.head(), moved_to=moved_to):
+                raise frozen_error(self._heads.head())
+        return note
 
     def entry(self, index: int) -> bytes:
         """Return one entry.
@@ -157,12 +189,16 @@ class Ledger:
         """Return the entries [start, end).
 
         Raises:
-            UsageError: not all of them exist.
+            UsageError: not all of them exist, or one is pruned.
             VerificationError: one is damaged.
         """
         size = self._heads.head().size
         if not 0 <= start <= end <= size:
             raise UsageError(f"the ledger has no entries {start} to {end}: it has {size}")
+        minimum = self._store.state().minimum
+        if start < min(end, minimum):
+            hint = "their hashes are there: whoever kept an entry can still prove it"
+            raise UsageError(f"the entries before {minimum} are pruned", code="entry-pruned", hint=hint)
         return self._store.entries(start, end) if start < end else ()
 
     def find(self, entry: bytes) -> int | None:
@@ -270,8 +306,7 @@ class Ledger:
         Args:
             policy: also check the cosignatures of the witnessed checkpoint.
         """
-        with self._lock:
-            return fsck(self._store, self._heads, self.verifier_keys, policy)
+        return fsck(self._store, self._heads, self.verifier_keys, policy)
 
     def export(self, folder: Path) -> Checkpoint:
         """Write the log as static files (C2SP tlog-tiles), the checkpoint last; return it.
@@ -294,7 +329,7 @@ class Ledger:
         """
         state = self._store.state()
         if (state.size, state.root) != (self._edge.size, self._edge.root):
-            self._edge = _read_edge(self._store, state)
+            self._edge = read_edge(self._store, state)
             self._agreed = None
         self._agree(self._heads.head())
         return self._edge
@@ -307,6 +342,8 @@ class Ledger:
             self._agree(head)
             if head.size >= size:
                 return
+            if head.frozen:
+                raise VerificationError("the log goes on after its frozen head", code="ledger-corrupt", hint="run fsck")
             if self._heads.advance(head, size=size, root=root):
                 self._agreed = (size, root)
                 return
@@ -350,7 +387,7 @@ class Ledger:
         return node_from_tiles(self._store.tile)
 
 
-def _read_edge(store: LogStore, state: LogState) -> Edge:
+def read_edge(store: LogStore, state: LogState) -> Edge:
     """Derive the edge from tiles and entries and compare its root with the stored one."""
     tiles = []
     for level in range(tile_levels(state.size)):
@@ -368,6 +405,13 @@ def _read_edge(store: LogStore, state: LogState) -> Edge:
             evidence=evidence,
         )
     return edge
+
+
+def frozen_error(head: Head) -> UsageError:
+    """Return what an append to a frozen log ends in."""
+    hint = "append to its successor (chopmark ledger rotate), or where it was moved to"
+    where = f"; it goes on in {head.moved_to}" if head.moved_to else ""
+    return UsageError(f"{head.origin} is frozen at {head.size} entries{where}", code="log-frozen", hint=hint)
 
 
 def _restored(head: Head, state: LogState) -> Refused:

@@ -18,9 +18,10 @@ from typing import Final
 
 from chopmark.errors import VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
-from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hashes, root_of
+from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, consistency_path, inclusion_path, root_of
 from chopmark.ledger.note import MAX_NOTE_BYTES
 from chopmark.ledger.ports import LogFiles
+from chopmark.ledger.rehash import leaves_of, tile_root
 from chopmark.ledger.tiles import (
     MAX_ENTRY_BYTES,
     TILE_HEIGHT,
@@ -54,6 +55,15 @@ def newest_note(files: LogFiles, path: str = CHECKPOINT) -> bytes:
     return note
 
 
+def witnessed_note(files: LogFiles) -> bytes | None:
+    """Return the newest checkpoint that a quorum cosigned as it is served, or None; the caller verifies it.
+
+    Raises:
+        UndecidedError: it cannot be read now.
+    """
+    return files.find(WITNESSED_CHECKPOINT, max_bytes=MAX_NOTE_BYTES)
+
+
 class StaticLog:
     """A log of one size, as *checkpoint* says. One thread at a time uses it."""
 
@@ -77,12 +87,22 @@ class StaticLog:
 
     def bundle(self, index: int) -> tuple[bytes, ...]:
         """Return the entries under the level 0 tile *index*, checked; raises as :meth:`entries`."""
-        hashes = decode_tile(self.tile(0, index))
-        data = self._file(bundle_path(index, len(hashes)), bundle_path(index), MAX_BUNDLE_BYTES)
-        entries = decode_bundle(data)[: len(hashes)]
-        if tuple(leaf_hashes(entries)) != hashes:
-            raise _altered(bundle_path(index, len(hashes)))
-        return entries
+        data, width = self._bundle(index)
+        return decode_bundle(data)[:width]
+
+    def check_bundle(self, index: int) -> None:
+        """Check the bundle *index* and the tiles above it; raises as :meth:`entries`."""
+        self._bundle(index)
+
+    def _bundle(self, index: int) -> tuple[bytes, int]:
+        """Return a bundle, checked, and how many of its entries there are at this size."""
+        tile = self.tile(0, index)
+        width = len(tile) // HASH_BYTES
+        path = bundle_path(index, width)
+        data = self._file(path, bundle_path(index), MAX_BUNDLE_BYTES)
+        if not hmac.compare_digest(leaves_of(data)[: len(tile)], tile):
+            raise _altered(path)
+        return data, width
 
     def tile(self, level: int, index: int) -> bytes:
         """Return a tile as wide as it is at this size, checked; raises as :meth:`entries`."""
@@ -117,7 +137,7 @@ class StaticLog:
         data = self._file(path, path, TILE_WIDTH * HASH_BYTES)
         above, position = divmod(index, TILE_WIDTH)
         wanted = self.tile(level + 1, above)[position * HASH_BYTES : (position + 1) * HASH_BYTES]
-        if len(data) != TILE_WIDTH * HASH_BYTES or not hmac.compare_digest(root_of(decode_tile(data)), wanted):
+        if len(data) != TILE_WIDTH * HASH_BYTES or not hmac.compare_digest(tile_root(data), wanted):
             raise _altered(path)
         return data
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import Popen
 from urllib.parse import urlsplit
 
-from chopmark.apps.cli.wiring import create_log
+from chopmark.apps.cli.ledger.wiring import create_log
 from chopmark.ledger.place import LogPlace
 from chopmark.ledger.submit import KnownLog
 from chopmark.ledger.tokens import SECRET_BYTES, TOKENS, AppendToken, add_token, hash_of, make_token

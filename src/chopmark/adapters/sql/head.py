@@ -12,7 +12,8 @@ from chopmark.ledger.ports import Head, HeadStore
 _APPLICATION_ID = 0x43484844  # "CHHD"
 _SCHEMA = """
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), origin TEXT NOT NULL, size INTEGER NOT NULL,
-    root BLOB NOT NULL, note BLOB, witnessed_size INTEGER NOT NULL, witnessed BLOB) STRICT
+    root BLOB NOT NULL, note BLOB, witnessed_size INTEGER NOT NULL, witnessed BLOB,
+    frozen INTEGER NOT NULL DEFAULT 0, moved_to TEXT NOT NULL DEFAULT '') STRICT
 """
 
 
@@ -44,23 +45,24 @@ class SqliteHead(HeadStore):
         self._db = database
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()
 
     def head(self) -> Head:
-        row = self._db.one("SELECT origin, size, root, note, witnessed FROM head")
-        origin, size, root, note, witnessed = row or (None, None, None, None, None)
+        row = self._db.one("SELECT origin, size, root, note, witnessed, frozen, moved_to FROM head")
+        origin, size, root, note, witnessed, frozen, moved_to = row or (None,) * 7
         return Head(
             origin=as_str(origin),
             size=as_int(size),
             root=as_bytes(root),
             note=as_bytes_or_none(note),
             witnessed=as_bytes_or_none(witnessed),
+            frozen=bool(as_int(frozen)),
+            moved_to=as_str(moved_to),
         )
 
     def advance(self, old: Head, *, size: int, root: bytes) -> bool:
         values = (size, root, old.size, old.root, size)
-        sql = "UPDATE head SET size = ?, root = ?, note = NULL WHERE size = ? AND root = ? AND size < ?"
+        sql = "UPDATE head SET size = ?, root = ?, note = NULL WHERE size = ? AND root = ? AND size < ? AND NOT frozen"
         return self._db.run(sql, values) == 1
 
     def keep_note(self, head: Head, note: bytes) -> bytes | None:
@@ -71,6 +73,11 @@ class SqliteHead(HeadStore):
             )
             row = self._db.one("SELECT note FROM head WHERE size = ? AND root = ?", where)
         return None if row is None else as_bytes(row[0])
+
+    def freeze(self, head: Head, *, moved_to: str = "") -> bool:
+        where = "WHERE size = ? AND root = ? AND (NOT frozen OR moved_to = ?)"
+        sql = f"UPDATE head SET frozen = 1, moved_to = ? {where}"  # noqa: S608 - two constants
+        return self._db.run(sql, (moved_to, head.size, head.root, moved_to)) == 1
 
     def keep_witnessed(self, size: int, note: bytes) -> bool:
         sql = "UPDATE head SET witnessed_size = ?, witnessed = ? WHERE witnessed_size <= ?"

@@ -7,8 +7,9 @@ the at most 255 entries after the last full bundle, so that an append writes lit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from chopmark.adapters.sql import leaves
@@ -22,7 +23,8 @@ _WIDTH = 256
 _SCHEMA = (
     """
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), origin TEXT NOT NULL, size INTEGER NOT NULL,
-    root BLOB NOT NULL, once INTEGER NOT NULL CHECK (once IN (0, 1))) STRICT;
+    root BLOB NOT NULL, once INTEGER NOT NULL CHECK (once IN (0, 1)), frozen INTEGER NOT NULL DEFAULT 0,
+    minimum INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE bundle (idx INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE tail (idx INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE tile (level INTEGER NOT NULL, idx INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (level, idx)) STRICT;
@@ -66,16 +68,22 @@ class SqliteLog(LogStore):
         self._index = leaves.LeafIndex(database)
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()
 
     def exclusive(self) -> AbstractContextManager[None]:
         return self._db.transaction()
 
     def state(self) -> LogState:
-        row = self._db.one("SELECT origin, size, root, once FROM state")
-        origin, size, root, once = row or (None, None, None, None)
-        return LogState(origin=as_str(origin), size=as_int(size), root=as_bytes(root), once=bool(as_int(once)))
+        row = self._db.one("SELECT origin, size, root, once, frozen, minimum FROM state")
+        origin, size, root, once, frozen, minimum = row or (None, None, None, None, None, None)
+        return LogState(
+            origin=as_str(origin),
+            size=as_int(size),
+            root=as_bytes(root),
+            once=bool(as_int(once)),
+            frozen=bool(as_int(frozen)),
+            minimum=as_int(minimum),
+        )
 
     def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
         with self._db.snapshot():
@@ -83,7 +91,8 @@ class SqliteLog(LogStore):
 
     def write(self, integration: Integration) -> None:
         start, size = integration.start, integration.edge.size
-        moved = self._db.run("UPDATE state SET size = ?, root = ? WHERE size = ?", (size, integration.root, start))
+        sql = "UPDATE state SET size = ?, root = ? WHERE size = ? AND NOT frozen"
+        moved = self._db.run(sql, (size, integration.root, start))
         if moved != 1:
             raise VerificationError("the log is not where this change starts", code="ledger-corrupt")
         self._db.run_many(
@@ -142,6 +151,23 @@ class SqliteLog(LogStore):
         if len(found) != max(end - start, 0):
             raise VerificationError(f"entry {start + len(found)} is missing", code="ledger-corrupt")
         return tuple(found)
+
+    def bundle(self, index: int) -> bytes:
+        row = self._db.one("SELECT data FROM bundle WHERE idx = ?", (index,))
+        if row is None:
+            raise VerificationError(f"bundle {index} is missing", code="ledger-corrupt")
+        return as_bytes(row[0])
+
+    def freeze(self) -> None:
+        self._db.run("UPDATE state SET frozen = 1")
+
+    def prune(self, minimum: int) -> None:
+        sql = "UPDATE state SET minimum = ? WHERE minimum < ? AND size >= ?"
+        if self._db.run(sql, (minimum, minimum, minimum)) == 1:
+            self._db.run("DELETE FROM bundle WHERE idx < ?", (minimum // _WIDTH,))
+
+    def reader(self) -> Callable[[], LogStore]:
+        return partial(load, self._db.path)
 
     def counts(self) -> LogCounts:
         # full table scans: an index may disagree with its table

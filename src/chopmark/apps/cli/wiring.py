@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
 from chopmark.errors import UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
-from chopmark.release.workspace import CONFIG, Workspace, find_log, open_workspace, write_config
+from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, sign
 from chopmark.trust import TrustedRoot, TrustPolicy
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.index import TrustedIndex
-    from chopmark.ledger.index.ports import IndexStore
-    from chopmark.ledger.place import LogPlace, WitnessPlace
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, MonitorStore, RekorClient, WitnessClient
+    from chopmark.ledger.place import LogPlace
+    from chopmark.ledger.ports import (
+        WitnessClient,
+    )
     from chopmark.ledger.sequencer import Ledger
     from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
@@ -73,6 +73,8 @@ class Site:
     @cached_property
     def ledger(self) -> Ledger:
         """The workspace's ledger, opened for appending."""
+        from chopmark.apps.cli.ledger.wiring import LogSite
+
         return LogSite(self.log_place, clock=self.clock).ledger
 
     @property
@@ -186,6 +188,8 @@ class Site:
 
     def witnesses(self) -> dict[str, WitnessClient]:
         """Return the way to each witness."""
+        from chopmark.apps.cli.ledger.wiring import LogSite
+
         return LogSite(self.log_place).witnesses()
 
     def own_witness(self) -> WitnessClient:
@@ -205,171 +209,6 @@ class Site:
         return Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
 
 
-class LogSite:
-    """A log and its parts: one of its own (``ledger.toml``), or a workspace's."""
-
-    def __init__(self, place: LogPlace, *, clock: Clock | None = None) -> None:
-        self.place = place
-        self.clock: Clock = clock or SystemClock()
-
-    @classmethod
-    def at(cls, start: Path) -> LogSite:
-        """Open the nearest log upwards from *start*.
-
-        Raises:
-            UsageError: there is none.
-        """
-        return cls(find_log(start)[0])
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """The log, opened for appending with its keys."""
-        from chopmark.ledger.sequencer import Ledger
-
-        store, heads = self.stores
-        signers = kms.load_all(self.place.keys)
-        return Ledger.open(store=store, heads=heads, origin=self.place.origin, signers=signers, clock=self.clock)
-
-    @cached_property
-    def stores(self) -> tuple[LogStore, HeadStore]:
-        """The log's stores, without its keys."""
-        from chopmark.adapters.sql import head, ledger
-        from chopmark.ledger.place import SqliteSettings
-
-        settings = self.place.store
-        if not isinstance(settings, SqliteSettings):
-            raise UsageError("this store is not known here", hint='use kind = "sqlite"')
-        return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
-
-    @property
-    def files(self) -> LogFiles:
-        """The log read as its static files, without its keys."""
-        from chopmark.ledger.files import LedgerFiles
-        from chopmark.ledger.index import StoredFiles
-
-        store, heads = self.stores
-        return StoredFiles(LedgerFiles(store=store, heads=heads))
-
-    def witnesses(self) -> dict[str, WitnessClient]:
-        """Return policy name -> the way to that witness; one address is one witness, with one or more keys."""
-        from chopmark.adapters.http.witness import HttpWitness
-
-        clients = {url: HttpWitness(url) for url in self.place.urls.values()}
-        return {name: clients[url] for name, url in self.place.urls.items()}
-
-    def witnessed(self) -> str:
-        """Say in a phrase who saw the newest witnessed checkpoint."""
-        from chopmark.errors import Refused
-        from chopmark.ledger import verify_checkpoint, witnessed_by
-
-        place, note = self.place, self.ledger.witnessed_checkpoint()
-        names: tuple[str, ...] = ()
-        with suppress(Refused):  # cosigned under another policy than today's is not witnessed
-            if note is not None:
-                seen = verify_checkpoint(note, origin=place.origin, require=place.require, policy=place.policy)
-                names = seen.cosigned_by
-        return witnessed_by(place.policy, names, place.external)
-
-
-class IndexSite:
-    """The index of a log: a log of its own in the folder ``index`` beside the log's stores, and its map."""
-
-    def __init__(self, site: LogSite) -> None:
-        from chopmark.ledger.place import read_log_place
-        from chopmark.statements import ABOUT_VERSION
-
-        self.source = site
-        self.folder = site.place.path("index")
-        self.version = ABOUT_VERSION
-        if not self.there(site):
-            hint = "chopmark ledger index update"
-            raise UsageError(f"{site.place.origin} has no index here", code="no-index", hint=hint)
-        self.own = LogSite(read_log_place(self.folder), clock=site.clock)
-
-    @staticmethod
-    def there(site: LogSite) -> bool:
-        """Tell whether the log has an index here."""
-        from chopmark.ledger.place import LOG_CONFIG
-
-        return (site.place.path("index") / LOG_CONFIG).is_file()
-
-    @classmethod
-    def made(cls, site: LogSite) -> IndexSite:
-        """Open the index, which is made where there is none."""
-        if not cls.there(site):
-            create_log(site.place.path("index"), origin=f"{site.place.origin}/index", once=True)
-        return cls(site)
-
-    @property
-    def trusted(self) -> TrustedIndex:
-        """What a verifier relies on: the keys and witnesses that both configurations name."""
-        from chopmark.ledger.index import TrustedIndex, TrustedLog
-
-        source, own = (
-            TrustedLog(origin=place.origin, require=place.require, policy=place.policy)
-            for place in (self.source.place, self.own.place)
-        )
-        return TrustedIndex(source=source, own=own, about=self.version)
-
-    def store(self, path: Path) -> IndexStore:
-        """Open the map in *path*; one that is not there has read nothing yet."""
-        from chopmark.adapters.sql import index
-
-        return index.opened(path, origin=self.source.place.origin, version=self.version)
-
-
-def open_log_files(where: str) -> LogFiles:
-    """Return a log's static files: behind an address, or in a folder."""
-    from chopmark.adapters.blobs.logfiles import FolderLog
-    from chopmark.adapters.http.logfiles import HttpLog
-
-    if where.startswith(("http://", "https://")):
-        return HttpLog(where)
-    return FolderLog(Path(where.removeprefix("file://")))
-
-
-def open_log_server(url: str, token: str) -> LogServer:
-    """Return the way to a log's server."""
-    from chopmark.adapters.http.ledger import HttpAppender
-
-    return HttpAppender(url, token)
-
-
-def open_rekor(url: str) -> RekorClient:
-    """Return the write side of a Rekor v2 log."""
-    from chopmark.adapters.http.rekor import HttpRekor
-
-    return HttpRekor(url)
-
-
-def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
-    """Make a log of its own with new keys in SQLite; nothing is left where it cannot be finished.
-
-    Args:
-        once: log each entry once; else what is appended twice stands there twice.
-
-    Raises:
-        UsageError: *folder* exists and is not empty, or *origin* is none.
-    """
-    from chopmark.adapters.sql.embedded import create_ledger
-    from chopmark.ledger import log_key
-    from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config
-
-    folder = folder.resolve()
-    settings = SqliteSettings()
-    with _built(folder) as building:
-        signers = [
-            kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
-            for algorithm in (Algorithm.ED25519, Algorithm.ML_DSA_44)
-        ]
-        require = [log_key(origin, signer.public).encode() for signer in signers]
-        policy = "".join(f"log {vkey}\n" for vkey in require)
-        write_file(building / "policy.txt", f"{policy}# witness NAME VKEY [URL]\nquorum none\n".encode())
-        write_file(building / LOG_CONFIG, write_log_config(origin, require, settings))
-        create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
-    return read_log_place(folder)
-
-
 def check_new(folder: Path) -> None:
     """Check that *folder* can become something new.
 
@@ -380,50 +219,8 @@ def check_new(folder: Path) -> None:
         raise UsageError(f"{folder.resolve()}: exists and is not empty", hint="name a folder that does not exist yet")
 
 
-def create_witness(
-    folder: Path, *, name: str, logs: Sequence[str], any_key: Sequence[str], url: str, algorithms: Sequence[Algorithm]
-) -> WitnessPlace:
-    """Make a witness of its own with new keys, which has seen nothing; nothing is left where it cannot be finished.
-
-    Raises:
-        UsageError: *folder* exists and is not empty.
-        DecodeError: *name* is none, or *logs* are no log keys.
-    """
-    from chopmark.adapters.sql import witness
-    from chopmark.ledger import witness_key
-    from chopmark.ledger.place import WITNESS_CONFIG, read_witness_place, write_witness_config
-
-    folder = folder.resolve()
-    with _built(folder) as building:
-        for algorithm in algorithms:
-            signer = kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
-            witness_key(name, signer.public)  # a name that no line can carry is found before there is a witness
-        write_file(building / WITNESS_CONFIG, write_witness_config(name, logs, any_key=any_key, url=url))
-        witness.create(read_witness_place(building).memory).close()
-    return read_witness_place(folder)
-
-
-def open_witness(start: Path) -> Witness:
-    """Open the nearest witness upwards from *start*: one of its own, or the workspace's.
-
-    Raises:
-        UsageError: there is none.
-    """
-    from chopmark.adapters.sql import witness
-    from chopmark.ledger.place import WITNESS_CONFIG, find_either, read_witness_place
-    from chopmark.ledger.witness import Witness
-
-    folder, config = find_either(start, WITNESS_CONFIG, CONFIG)
-    if config == CONFIG:
-        return Site.at(folder).witness()
-    place = read_witness_place(folder)
-    signers, store = kms.load_all(place.keys), witness.load(place.memory)
-    clock = SystemClock()
-    return Witness(name=place.name, signers=signers, logs=place.logs, any_key=place.any_key, store=store, clock=clock)
-
-
 @contextmanager
-def _built(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to fill that becomes *folder* when it is complete, and is gone where it is not."""
     check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -443,13 +240,6 @@ def load_key(path: Path) -> Signer:
     return kms.load(path)
 
 
-def open_monitor(folder: Path) -> MonitorStore:
-    """Return what a monitor remembers in *folder*, which need not be there yet."""
-    from chopmark.adapters.blobs.monitor import FolderMonitor
-
-    return FolderMonitor(folder)
-
-
 def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Workspace:
     """Make a workspace with all its keys on this machine; nothing is left where it cannot be finished.
 
@@ -462,7 +252,7 @@ def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Wor
     check_name(name, what="workspace")
     check_name(channel, what="channel")
     folder = folder.resolve()
-    with _built(folder) as building:
+    with new_folder(folder) as building:
         _fill(building, name=name, channel=channel, port=port)
     return open_workspace(folder)
 

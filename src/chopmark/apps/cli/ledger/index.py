@@ -57,7 +57,7 @@ def update(start: Path, where: str | None) -> Answer:
         chopmark ledger index update
         chopmark ledger index update --from https://log.example/models
     """
-    from chopmark.apps.cli.wiring import IndexSite, LogSite, open_log_files
+    from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite, open_log_files
     from chopmark.ledger.feed import feed
     from chopmark.ledger.index import newest_seen
     from chopmark.ledger.index import update as update_index
@@ -103,7 +103,7 @@ def look(start: Path, key: str, out: Path | None) -> Answer:
         chopmark ledger index look model:digits
         chopmark ledger index look signer:11ab --out signer.json
     """
-    from chopmark.apps.cli.wiring import IndexSite, LogSite
+    from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite
     from chopmark.artifacts import write_file
     from chopmark.ledger.index import look as look_up
     from chopmark.ledger.index import newest_seen, verify_index_answer
@@ -130,7 +130,7 @@ def verify(start: Path, file: Path, key: str, at_least: int) -> Answer:
     Example:
         chopmark ledger index verify digits.json --key model:digits
     """
-    from chopmark.apps.cli.wiring import IndexSite, LogSite
+    from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite
     from chopmark.artifacts import read_file
     from chopmark.ledger.index import MAX_ANSWER_BYTES, verify_index_answer
 
@@ -156,7 +156,7 @@ def mirror(start: Path, where: str, index_where: str | None, files: Sequence[Pat
         chopmark ledger index mirror https://log.example/models
         chopmark ledger index mirror /srv/log --answer digits.json
     """
-    from chopmark.apps.cli.wiring import IndexSite, LogSite, open_log_files
+    from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite, open_log_files
     from chopmark.artifacts import read_file
     from chopmark.ledger.index import MAX_ANSWER_BYTES, newest_seen
     from chopmark.ledger.index import mirror as compare

@@ -127,7 +127,7 @@ def _run(start: Path, log: str, options: _Options, *, tell: Callable[[Event], No
 
 
 def _open(start: Path, log: str, options: _Options, *, tell: Callable[[Event], None]) -> Monitor:
-    from chopmark.apps.cli.wiring import open_monitor
+    from chopmark.apps.cli.ledger.wiring import open_monitor
     from chopmark.artifacts import read_file
     from chopmark.clock import SystemClock
     from chopmark.ledger.compare import MAX_REPORTED_BYTES, decode_reported
@@ -167,7 +167,7 @@ def _progress(seen: int, size: int) -> None:
 
 def _watched_here(start: Path, where: str) -> Watched:
     """Return a log with the keys and witnesses that count where this command runs."""
-    from chopmark.apps.cli.wiring import LogSite, open_log_files
+    from chopmark.apps.cli.ledger.wiring import LogSite, open_log_files
     from chopmark.ledger.compare import Watched
 
     place = LogSite.at(start).place
@@ -180,7 +180,7 @@ def _watched(where: str, path: Path, *, origin: str | None = None, after: str | 
     Args:
         origin: which of its logs; None where there is one, not counting the one that it comes *after*.
     """
-    from chopmark.apps.cli.wiring import open_log_files
+    from chopmark.apps.cli.ledger.wiring import open_log_files
     from chopmark.artifacts import read_file
     from chopmark.ledger import WitnessPolicy
     from chopmark.ledger.compare import Watched
@@ -212,7 +212,7 @@ def _watch(options: _Options) -> Watch:
 
 
 def _second(where: str) -> Second:
-    from chopmark.apps.cli.wiring import open_log_files
+    from chopmark.apps.cli.ledger.wiring import open_log_files
     from chopmark.ledger.monitor import Second
 
     remote = where.startswith(("http://", "https://"))

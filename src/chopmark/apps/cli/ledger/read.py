@@ -22,7 +22,7 @@ def checkpoint(start: Path) -> Answer:
     Example:
         chopmark ledger checkpoint
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
 
     site = LogSite.at(start)
     log, seen = site.ledger, site.witnessed()
@@ -74,7 +74,7 @@ def proof(start: Path, index: int, out: Path | None) -> Answer:
     Example:
         chopmark ledger proof 7 --out 7.tlog-proof
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.artifacts import write_file
 
     site = LogSite.at(start)
@@ -104,7 +104,7 @@ def verify(start: Path, proof: Path, entry: Path) -> Answer:
     Example:
         chopmark ledger verify 7.tlog-proof --entry 7.json
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.artifacts import read_file
     from chopmark.ledger import verify_proof, witnessed_by
 

@@ -230,7 +230,7 @@ def _kept(envelope: Path, records: Records, entry: Path | None) -> Iterator[tupl
 
 
 def _ours(start: Path) -> _Log:
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
 
     return _log_of(LogSite.at(start).place)
 
@@ -264,7 +264,7 @@ def _theirs(log_key: Path, origin: str | None, policy: Path | None) -> _Log:
 
 
 def _append_theirs(records: Records, log: _Log, *, url: str, files: str) -> list[_Made]:
-    from chopmark.apps.cli.wiring import open_log_files, open_rekor
+    from chopmark.apps.cli.ledger.wiring import open_log_files, open_rekor
     from chopmark.ledger import VerifierKey
     from chopmark.ledger.rekor import submit
 
@@ -279,7 +279,7 @@ def _append_theirs(records: Records, log: _Log, *, url: str, files: str) -> list
 
 
 def _append_ours(records: Records, start: Path) -> list[_Made]:
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
 
     log = LogSite.at(start).ledger
     before = log.checkpoint.size
@@ -293,7 +293,7 @@ def _append_ours(records: Records, start: Path) -> list[_Made]:
 
 def _export(start: Path, index: int) -> tuple[LogEntry, Included]:
     """Return an entry of the nearest log of one's own, verified as anybody else would."""
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.ledger import LineKind, VerifierKey
     from chopmark.ledger.feed import feed
     from chopmark.ledger.rekor import from_proof, verify_entry

@@ -71,7 +71,7 @@ def new(start: Path, name: str, per_minute: int, out: Path | None) -> Answer:
     """
     import secrets
 
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.artifacts import write_file
     from chopmark.clock import SystemClock, format_time
     from chopmark.ledger.tokens import SECRET_BYTES, TOKENS, AppendToken, add_token, hash_of, make_token
@@ -97,7 +97,7 @@ def list_(start: Path) -> Answer:
     Example:
         chopmark ledger token list
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.ledger.tokens import TOKENS, read_tokens
 
     tokens = read_tokens(LogSite.at(start).place.path(TOKENS))
@@ -117,7 +117,7 @@ def revoke(start: Path, name: str) -> Answer:
     Example:
         chopmark ledger token revoke ci
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.ledger.tokens import TOKENS, revoke_token
 
     revoke_token(LogSite.at(start).place.path(TOKENS), name)

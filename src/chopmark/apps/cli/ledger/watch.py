@@ -12,7 +12,7 @@ import click
 from chopmark.apps.cli.render import Answer, answers, bad, good, say
 
 if TYPE_CHECKING:
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.ledger import VerifierKey
     from chopmark.ledger.feed import Fed
     from chopmark.ledger.place import WitnessPlace
@@ -78,8 +78,8 @@ def create_witness(
         chopmark ledger create-witness w1 --name witness.example/w1 --log VKEY --log VKEY --url https://w1.example
         cd w1 && chopmark ledger witness
     """
-    from chopmark.apps.cli.wiring import create_witness as create
-    from chopmark.apps.cli.wiring import open_witness
+    from chopmark.apps.cli.ledger.wiring import create_witness as create
+    from chopmark.apps.cli.ledger.wiring import open_witness
     from chopmark.keys import Algorithm
 
     algorithms = [Algorithm.ED25519, *([Algorithm.ML_DSA_44] if ml_dsa else [])]
@@ -115,7 +115,7 @@ def cosign(start: Path, request: Path, out: Path) -> Answer:
     Example:
         chopmark ledger cosign request.txt --out answer.txt
     """
-    from chopmark.apps.cli.wiring import open_witness
+    from chopmark.apps.cli.ledger.wiring import open_witness
     from chopmark.artifacts import read_file, write_file
     from chopmark.ledger import Checkpoint, decode_note
     from chopmark.ledger.carry import MAX_ANSWER_BYTES, answer_to
@@ -161,7 +161,7 @@ def feed(
         chopmark ledger feed --out request.txt
         chopmark ledger feed --answer answer.txt
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import LogSite
 
     if sum((every_s is not None, out is not None, bool(carried))) > 1:
         raise click.UsageError("--every, --out and --answer are three ways to do it: choose one")

@@ -27,7 +27,7 @@ def create(folder: Path, origin: str, *, twice: bool) -> Answer:
         chopmark ledger create acme-log --origin log.example/models
         cd acme-log && chopmark ledger append ../model.json
     """
-    from chopmark.apps.cli.wiring import create_log
+    from chopmark.apps.cli.ledger.wiring import create_log
 
     place = create_log(folder, origin=origin, once=not twice)
     data = {"ok": True, "folder": str(place.folder), "origin": place.origin, "require": list(place.require)}
@@ -62,7 +62,7 @@ def append(
         chopmark ledger append --to https://log.example/models --token-file ci.token model.json
     """
     from chopmark.apps.cli.ledger.remote import append_over, read_token
-    from chopmark.apps.cli.wiring import LogSite, open_log_server
+    from chopmark.apps.cli.ledger.wiring import LogSite, open_log_server
 
     site = LogSite.at(start)
     entries = list(_entries(files, lines=lines))
