@@ -58,7 +58,7 @@ class LedgerFiles:
         """Return the file *path* of the log, or None."""
         head = self._heads.head()
         if path == CHECKPOINT:
-            return _newest(head)
+            return newest_checkpoint(head)
         if path == WITNESSED_CHECKPOINT:
             return head.witnessed
         match = _PATH.fullmatch(path)
@@ -83,7 +83,7 @@ class LedgerFiles:
         return root_at(size, node_from_tiles(self._store.tile))
 
 
-def _newest(head: Head) -> bytes | None:
+def newest_checkpoint(head: Head) -> bytes | None:
     """Return the checkpoint of *head* with its cosignatures, where a quorum has seen it; else with the log's own."""
     witnessed = head.witnessed
     if witnessed is not None and Checkpoint.decode(decode_note(witnessed).text).size == head.size:

@@ -8,6 +8,8 @@ The order of an append, and what a crash leaves behind:
    them; opening the log moves the head after it has recomputed that the log still starts with the old head.
 3. The caller gets the indices. Giving the same entries again returns the same indices.
 
+Where others read the store's files (``LogStore.public``), the head is signed and shown between 2 and 3.
+
 A checkpoint is signed only for the head, only after 2, and is kept: of one size there is one root that was ever signed.
 A log that is smaller than its head is a restored copy, one whose history differs is a fork: both are refused with both
 sides as evidence, and nothing is written.
@@ -88,10 +90,12 @@ class Ledger:
         head = heads.head()
         if not store.state().origin == head.origin == origin:
             raise UsageError(f"these are not the stores of {origin}", evidence={"head": head.origin})
-        with ledger._lock, store.exclusive():
-            ledger._refresh_edge()
-        ledger._move_head()
-        ledger._check_notes(heads.head())
+        with ledger._lock, store.turn():
+            with store.exclusive():
+                ledger._refresh_edge()
+            ledger._move_head()
+            ledger._check_notes(heads.head())
+            ledger._show()
         return ledger
 
     @property
@@ -113,13 +117,14 @@ class Ledger:
         if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
             raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
         leaves = [leaf_hash(entry) for entry in entries]
-        with self._lock:
+        with self._lock, self._store.turn():
             with self._store.exclusive():
                 edge = self._refresh_edge()
                 write = self._write_once if self._store.state().once else self._write_all
                 indices, edge = write(edge, leaves, entries)
             self._edge = edge
             self._move_head()
+            self._show()
         return indices
 
     def _write_once(
@@ -176,12 +181,19 @@ class Ledger:
             UndecidedError: a key cannot be used now.
             Refused: as :meth:`open`.
         """
+        note = self._heads.head().note
+        if note is None:
+            with self._lock, self._store.turn():
+                note = self._sign()
+                self._store.show(self._heads.head())
+        return note
+
+    def _sign(self) -> bytes:
         while True:
             head = self._heads.head()
             if head.note is not None:
                 return head.note
-            with self._lock:
-                self._agree(head)
+            self._agree(head)
             now = int(self._clock.now().timestamp())
             text = Checkpoint(origin=self.origin, size=head.size, root=head.root)
             kept = self._heads.keep_note(head, sign_checkpoint(text, self._signers, timestamp=now).encode())
@@ -205,6 +217,9 @@ class Ledger:
         if checkpoint.size > self._heads.head().size or self._root_at(checkpoint.size) != checkpoint.root:
             raise VerificationError("a checkpoint that is not of this log's entries", code="ledger-corrupt")
         self._heads.keep_witnessed(checkpoint.size, note)
+        if self._store.public:
+            with self._lock, self._store.turn():
+                self._store.show(self._heads.head())
 
     def prove(self, index: int) -> bytes:
         """Return the ``.tlog-proof`` of an entry in the newest witnessed checkpoint.
@@ -277,6 +292,12 @@ class Ledger:
             if self._heads.advance(head, size=size, root=root):
                 self._agreed = (size, root)
                 return
+
+    def _show(self) -> None:
+        """Sign the head and put it where readers look, if the log has readers that do not ask this process."""
+        if self._store.public:
+            self._sign()
+            self._store.show(self._heads.head())
 
     def _agree(self, head: Head) -> None:
         """Check that the log starts with *head*."""
