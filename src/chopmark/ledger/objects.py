@@ -106,6 +106,10 @@ class ObjectLog(LogStore):
         self._swept = False
         self._staged: set[str] = set()
 
+    def close(self) -> None:
+        """Let the connections to the database go."""
+        self._sequence.close()
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         with self._writing:
@@ -179,7 +183,8 @@ class ObjectLog(LogStore):
         names = [name for path in self._objects.names("tile/") if (name := file_name(path)) is not None]
         bundles = {name.index for name in names if name.level is None and name.width == TILE_WIDTH}
         # A narrower bundle is the beginning of a wider one; it may stay until it is collected.
-        tail = [name.width for name in names if name.level is None and name.index == len(bundles)]
+        after = [name for name in names if name.level is None and name.index >= len(bundles)]
+        tail = [(name.index - len(bundles)) * TILE_WIDTH + name.width for name in after if name.width < TILE_WIDTH]
         return LogCounts(
             tiles=len({(name.level, name.index) for name in names if name.level is not None}),
             bundles=len(bundles),

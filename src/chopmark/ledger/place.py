@@ -165,15 +165,19 @@ def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) 
         "]",
         'policy = "policy.txt"  # which witnesses are enough (C2SP tlog-policy)',
         'keys = "keys"',
-        "",
-        "[store]",
+        *store_lines(store, table="store"),
     ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def store_lines(store: StoreSettings, *, table: str) -> list[str]:
+    """Return the lines of the TOML *table* that says where a log is kept."""
     settings = msgspec.to_builtins(store)
     options = settings.pop("options", {})
-    lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
+    lines = ["", f"[{table}]", *(f"{name} = {_quoted(value)}" for name, value in settings.items())]
     if options:
-        lines += ["", "[store.options]", *(f"{name} = {_quoted(value)}" for name, value in options.items())]
-    return ("\n".join(lines) + "\n").encode()
+        lines += ["", f"[{table}.options]", *(f"{name} = {_quoted(value)}" for name, value in options.items())]
+    return lines
 
 
 def write_witness_config(name: str, logs: Sequence[str]) -> bytes:

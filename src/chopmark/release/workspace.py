@@ -16,10 +16,12 @@ from typing import Final
 from chopmark import canonical
 from chopmark.artifacts import Digest, read_file
 from chopmark.errors import DecodeError, UsageError
+from chopmark.ledger.place import SqliteSettings, StoreSettings, store_lines
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
 
 CONFIG: Final = "chopmark.toml"
 MAX_CONFIG_BYTES: Final = 65_536
+_EMBEDDED: Final = SqliteSettings()
 
 
 class _Address(canonical.Strict, frozen=True, kw_only=True):
@@ -35,6 +37,7 @@ class _Config(canonical.Strict, frozen=True, kw_only=True):
     service: _Address
     security: _Address
     witness: dict[str, _Address] = {}
+    ledger: StoreSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Workspace:
         pin: digest of the first root.json.
         channel: the channel that the operator publishes.
         service_url, security_url, witness_urls: who is reached over HTTP.
+        store: where the ledger is kept, its files named from :attr:`state`.
     """
 
     folder: Path
@@ -57,6 +61,7 @@ class Workspace:
     service_url: str
     security_url: str
     witness_urls: Mapping[str, str]
+    store: StoreSettings = _EMBEDDED
 
     @property
     def keys(self) -> Path:
@@ -73,12 +78,12 @@ class Workspace:
 
     @property
     def ledger_db(self) -> Path:
-        return self.state / "ledger.db"
+        return self.state / _EMBEDDED.log
 
     @property
     def head_db(self) -> Path:
         """The newest promise of the ledger; never restored together with :attr:`ledger_db`."""
-        return self.state / "head.db"
+        return self.state / _EMBEDDED.head
 
     @property
     def ledger_files(self) -> Path:
@@ -175,6 +180,8 @@ def write_config(workspace: Workspace) -> bytes:
     ]
     for name, url in workspace.witness_urls.items():
         lines += ["", f"[witness.{name}]", f'url = "{url}"']
+    if workspace.store != _EMBEDDED:
+        lines += store_lines(workspace.store, table="ledger")
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -194,4 +201,5 @@ def _read(folder: Path) -> Workspace:
         service_url=config.service.url,
         security_url=config.security.url,
         witness_urls={canonical.check_name(n, what=CONFIG): address.url for n, address in config.witness.items()},
+        store=config.ledger or _EMBEDDED,
     )

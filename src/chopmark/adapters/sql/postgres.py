@@ -24,8 +24,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from chopmark.errors import UndecidedError, UsageError, VerificationError
-from chopmark.ledger import EMPTY_ROOT
-from chopmark.ledger.ports import Head, HeadStore, Sequenced, SequenceStore
+from chopmark.ledger import EMPTY_ROOT, VerifierKey
+from chopmark.ledger.objects import ObjectLog
+from chopmark.ledger.ports import Head, HeadStore, ObjectStore, Sequenced, SequenceStore
 
 WAIT_SECONDS: Final = 30
 """How long one process waits for another's turn."""
@@ -93,6 +94,22 @@ def create(database: str, origin: str, *, once: bool = True) -> None:
         raise
     finally:
         link.close()
+
+
+def open_log(
+    database: str, *, objects: ObjectStore, origin: str, require: Sequence[str]
+) -> tuple[ObjectLog, PostgresHead]:
+    """Open the stores of a log whose files are in *objects*; nothing is sent yet.
+
+    Args:
+        require: the log's keys, as vkeys.
+
+    Raises:
+        UsageError: as :func:`load`.
+    """
+    sequence, heads = load(database, origin)
+    keys = [VerifierKey.decode(vkey) for vkey in require]
+    return ObjectLog(sequence=sequence, heads=heads, objects=objects, keys=keys), heads
 
 
 def load(database: str, origin: str) -> tuple[PostgresSequence, PostgresHead]:
@@ -238,10 +255,10 @@ class _Link:
     """A connection that is made when it is needed, and again when it was lost; threads use it one after another."""
 
     def __init__(self, database: str, schema: str) -> None:
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
         check_database(database)
         self.schema = schema
         self._database = database
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
         self._lock = threading.RLock()
         self._holds = 0
 
@@ -250,6 +267,11 @@ class _Link:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def __del__(self) -> None:
+        """A command ends with its log open: nothing hangs on it, and the server need not wait for a timeout."""
+        if self._connection is not None:
+            self._connection.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:

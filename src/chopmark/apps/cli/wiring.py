@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.place import LogPlace
+    from chopmark.ledger.place import LogPlace, PostgresSettings, StoreSettings
     from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.release import Committer, Gate, GitHost
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from chopmark.release.founding import Founding
 
 WITNESS: Final = "witness-1"
+_PROBE: Final = "staging/probe"
 
 
 class Site:
@@ -76,14 +77,14 @@ class Site:
     def log_place(self) -> LogPlace:
         """Where the ledger is, as trust.json and the workspace say."""
         from chopmark.ledger import WitnessPolicy
-        from chopmark.ledger.place import LogPlace, SqliteSettings
+        from chopmark.ledger.place import LogPlace
 
         log = self.trust.logs[0]
         return LogPlace(
             folder=self.workspace.state,
             origin=log.origin,
             require=log.require,
-            store=SqliteSettings(log=self.workspace.ledger_db.name, head=self.workspace.head_db.name),
+            store=self.workspace.store,
             policy=WitnessPolicy.parse(self.trust.witness_policy),
             keys=self.workspace.owner_keys("log"),
         )
@@ -255,8 +256,43 @@ class LogSite:
 
         settings = self.place.store
         if not isinstance(settings, SqliteSettings):
-            raise UsageError("this store is not known here", hint='use kind = "sqlite"')
+            return _scaled_stores(settings, origin=self.place.origin, require=self.place.require)
         return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
+
+
+def _scaled_stores(settings: PostgresSettings, *, origin: str, require: Sequence[str]) -> tuple[LogStore, HeadStore]:
+    """Return the stores of a log in PostgreSQL and an object store; UsageError where their clients are not installed."""
+    try:
+        from chopmark.adapters.blobs.objects import open_objects
+        from chopmark.adapters.sql.postgres import open_log
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
+    objects = open_objects(settings.objects, settings.options)
+    return open_log(settings.database, objects=objects, origin=origin, require=require)
+
+
+def _check_settings(settings: StoreSettings) -> None:
+    """Refuse what must not be written into a file: a password, a store that forgets."""
+    from chopmark.ledger.place import SqliteSettings
+
+    if not isinstance(settings, SqliteSettings):
+        _scaled_stores(settings, origin="", require=())
+        if settings.objects.startswith("memory:"):
+            hint = "file:///folder, s3://bucket/prefix, gs://bucket/prefix"
+            raise UsageError("a log is not kept in memory", hint=hint)
+
+
+def _make_scaled(settings: PostgresSettings, *, origin: str, once: bool = True) -> None:
+    """Make the tables of an empty log, after a look at the object store: it is empty, and takes what is written."""
+    from chopmark.adapters.blobs.objects import open_objects
+    from chopmark.adapters.sql.postgres import create
+
+    objects = open_objects(settings.objects, settings.options)
+    if next(objects.names(""), None) is not None:
+        raise UsageError(f"{settings.objects}: is not empty", hint="give each log a prefix of its own")
+    objects.replace(_PROBE, b"")
+    objects.remove(_PROBE)
+    create(settings.database, origin, once=once)
 
 
 def open_log_files(where: str) -> LogFiles:
@@ -269,10 +305,11 @@ def open_log_files(where: str) -> LogFiles:
     return FolderLog(Path(where.removeprefix("file://")))
 
 
-def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
-    """Make a log of its own with new keys in SQLite; nothing is left where it cannot be finished.
+def create_log(folder: Path, *, origin: str, once: bool, settings: StoreSettings | None = None) -> LogPlace:
+    """Make a log of its own with new keys; nothing is left where it cannot be finished.
 
     Args:
+        settings: where it is kept; None for SQLite.
         once: log each entry once; else what is appended twice stands there twice.
 
     Raises:
@@ -283,7 +320,8 @@ def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
     from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config
 
     folder = folder.resolve()
-    settings = SqliteSettings()
+    settings = settings or SqliteSettings()
+    _check_settings(settings)
     with _built(folder) as building:
         signers = [
             kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
@@ -293,7 +331,11 @@ def create_log(folder: Path, *, origin: str, once: bool) -> LogPlace:
         policy = "".join(f"log {vkey}\n" for vkey in require)
         write_file(building / "policy.txt", f"{policy}# witness NAME VKEY [URL]\nquorum none\n".encode())
         write_file(building / LOG_CONFIG, write_log_config(origin, require, settings))
-        create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
+        if isinstance(settings, SqliteSettings):
+            create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
+        else:
+            _make_scaled(settings, origin=origin, once=once)
+            _ = LogSite(read_log_place(building)).ledger  # shows the checkpoint of an empty log
     return read_log_place(folder)
 
 
@@ -319,10 +361,13 @@ def load_key(path: Path) -> Signer:
     return kms.load(path)
 
 
-def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Workspace:
+def create_workspace(
+    folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None = None
+) -> Workspace:
     """Make a workspace with all its keys on this machine; nothing is left where it cannot be finished.
 
     Args:
+        store: where its ledger is kept; None for SQLite.
         port: of the service; security host and witness take the two after it.
 
     Raises:
@@ -330,13 +375,17 @@ def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Wor
     """
     check_name(name, what="workspace")
     check_name(channel, what="channel")
+    if store is not None:
+        _check_settings(store)
     folder = folder.resolve()
     with _built(folder) as building:
-        _fill(building, name=name, channel=channel, port=port)
+        _fill(building, name=name, channel=channel, port=port, store=store)
     return open_workspace(folder)
 
 
-def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
+def _fill(folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None) -> None:
+    from chopmark.ledger.place import SqliteSettings
+
     state = folder / ".chopmark"
     public = _make_keys(state / "keys")
     origin = f"log.{name}/m"
@@ -351,6 +400,7 @@ def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
         service_url=f"http://127.0.0.1:{port}",
         security_url=f"http://127.0.0.1:{port + 1}",
         witness_urls={WITNESS: f"http://127.0.0.1:{port + 2}"},
+        store=store or SqliteSettings(),
     )
     write_file(folder / CONFIG, write_config(workspace))
     write_file(folder / ".gitignore", b".chopmark/\npackages/\n")
@@ -396,8 +446,12 @@ def _found(
 def _make_stores(workspace: Workspace, origin: str, trust: TrustPolicy) -> None:
     from chopmark.adapters.sql import fleet, witness
     from chopmark.adapters.sql.embedded import create_ledger
+    from chopmark.ledger.place import SqliteSettings
 
-    create_ledger(workspace.ledger_db, workspace.head_db, origin=origin)
+    if isinstance(workspace.store, SqliteSettings):
+        create_ledger(workspace.ledger_db, workspace.head_db, origin=origin)
+    else:
+        _make_scaled(workspace.store, origin=origin)
     fleet.create(workspace.fleet_db).close()
     path = workspace.witness_db(WITNESS)
     path.parent.mkdir()

@@ -37,9 +37,11 @@ from chopmark.clock import SystemClock
 from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.fleet import Fleet
 from chopmark.ledger import VerifierKey
-from chopmark.ledger.files import LedgerFiles
+from chopmark.ledger.files import LedgerFiles, PublishedFiles
+from chopmark.ledger.place import PostgresSettings
 from chopmark.ledger.witness import Witness
 from chopmark.release.workspace import Workspace
+from chopmark.trust import LogKeys
 
 STATUS_OWNER: Final = "status-host"
 VERIFIER_OWNER: Final = "verifier"
@@ -69,7 +71,7 @@ def service(workspace: Workspace, *, create: bool, paths: ServicePaths, public_e
     path = workspace.fleet_db
     store = sql_fleet.create(path) if create and not path.exists() else sql_fleet.load(path)
     close: list[Callable[[], None]] = [store.close]
-    ledger = _ledger(workspace, close)
+    ledger = _ledger(workspace, trust.logs[0], close)
     clock = SystemClock()
     fleet = Fleet(
         workspace=trust.workspace,
@@ -139,12 +141,18 @@ def snapshot_version(published: Path) -> int:
     return version if isinstance(version, int) and version >= 0 else 0
 
 
-def _ledger(workspace: Workspace, close: list[Callable[[], None]]) -> LedgerFiles | None:
-    """Open the ledger to look at, where it is on this machine; the log's keys stay closed."""
-    if not (workspace.ledger_db).exists():
+def _ledger(workspace: Workspace, log: LogKeys, close: list[Callable[[], None]]) -> LedgerFiles | PublishedFiles | None:
+    """Open the ledger to look at, where it is within reach; the log's keys stay closed."""
+    settings = workspace.store
+    if isinstance(settings, PostgresSettings):  # the database is the writers' alone
+        from chopmark.adapters.blobs.objects import open_objects
+
+        objects = open_objects(settings.objects, settings.options)
+        return PublishedFiles(objects, origin=log.origin, require=log.require)
+    if not (workspace.state / settings.log).exists():
         return None
-    store = sql_ledger.load(workspace.ledger_db)
-    heads = sql_head.load(workspace.head_db)
+    store = sql_ledger.load(workspace.state / settings.log)
+    heads = sql_head.load(workspace.state / settings.head)
     close += [store.close, heads.close]
     return LedgerFiles(store=store, heads=heads)
 
