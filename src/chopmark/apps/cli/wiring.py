@@ -283,15 +283,19 @@ def _check_settings(settings: StoreSettings) -> None:
 
 
 def _make_scaled(settings: PostgresSettings, *, origin: str, once: bool = True) -> None:
-    """Make the tables of an empty log, after a look at the object store: it is empty, and takes what is written."""
+    """Make the tables of an empty log, after a look at the object store: it is empty, and creates an object once."""
     from chopmark.adapters.blobs.objects import open_objects
     from chopmark.adapters.sql.postgres import create
 
     objects = open_objects(settings.objects, settings.options)
     if next(objects.names(""), None) is not None:
         raise UsageError(f"{settings.objects}: is not empty", hint="give each log a prefix of its own")
-    objects.replace(_PROBE, b"")
+    created = objects.create(_PROBE, b"1"), objects.create(_PROBE, b"2")
     objects.remove(_PROBE)
+    if created != (True, False):
+        raise UsageError(
+            f"{settings.objects}: overwrites what is there", hint="it has to honour If-None-Match: * on PUT"
+        )
     create(settings.database, origin, once=once)
 
 
