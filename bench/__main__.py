@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import ROOT
-from bench.measure import Bench, Figure
+from bench.measure import Bench, Figure, Unavailable
 from bench.table import BENCHES
 
 _WIDTH = max(len(bench.name) for bench in BENCHES)
@@ -41,7 +41,10 @@ def _measured(benches: Iterable[Bench]) -> Iterator[Figure]:
     build.mkdir(exist_ok=True)
     for bench in benches:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=build) as folder:
-            yield bench.measure(Path(folder))
+            try:
+                yield bench.measure(Path(folder))
+            except Unavailable as why:
+                print(f"{bench.name:{_WIDTH}}  left out: {why}", file=sys.stderr, flush=True)
 
 
 def _shown(figures: Iterable[Figure]) -> Iterator[Figure]:

@@ -28,7 +28,16 @@ SINGLE_ROUNDS = 51  # syncs vary more than anything else here
 
 def append_batch(folder: Path) -> Timing:
     """4,096 new entries of 200 bytes, each looked for among all others, durable; against hashing them."""
-    ledger, _ = make_ledger(folder)
+    return _append(folder, once=True)
+
+
+def append_batch_twice(folder: Path) -> Timing:
+    """The same into a log that takes an entry twice, and looks for none."""
+    return _append(folder, once=False)
+
+
+def _append(folder: Path, *, once: bool) -> Timing:
+    ledger, _ = make_ledger(folder, once=once)
     fill(ledger)
     batches = [some_entries() for _ in range(ROUNDS + 1)]
     appended, hashed = iter(batches), iter(batches)
@@ -100,10 +109,10 @@ class WitnessedLog:
         return alone
 
 
-def make_ledger(folder: Path) -> tuple[Ledger, tuple[FileSigner, ...]]:
+def make_ledger(folder: Path, *, once: bool = True) -> tuple[Ledger, tuple[FileSigner, ...]]:
     """Return an empty log in SQLite, and its keys."""
     signers = (generate(Algorithm.ED25519), generate(Algorithm.ML_DSA_44))
-    store = sql_ledger.create(folder / "ledger.db", ORIGIN)
+    store = sql_ledger.create(folder / "ledger.db", ORIGIN, once=once)
     heads = sql_head.create(folder / "head.db", ORIGIN)
     return Ledger.open(store=store, heads=heads, origin=ORIGIN, signers=signers, clock=SystemClock()), signers
 

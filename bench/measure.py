@@ -21,13 +21,17 @@ from pathlib import Path
 
 ROUNDS = 15
 
-_PER_SECOND = {"s": 1, "ms": 1e3, "us": 1e6}
+_PER_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "B": 1}
 _MEETS = {"≤": operator.le, "≥": operator.ge}
+
+
+class Unavailable(Exception):
+    """A peer cannot be had on this machine: its figure is left out, and the reason is said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds for a call of ours and of the floor, and how many times as long ours takes."""
+    """Seconds for a call of ours and of the floor, and how many times as long ours takes; for the unit ``B``, bytes."""
 
     ours_s: float
     floor_s: float

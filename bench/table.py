@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench import device, hash, keys, ledger, policy  # noqa: A004 - named after what they measure
+from bench import device, hash, keys, ledger, ledger_scale, policy  # noqa: A004 - named after what they measure
 from bench.measure import Bench
 
 BENCHES = (
@@ -11,9 +11,16 @@ BENCHES = (
     Bench("signing.scan_1000", "ms", hash.scan_folder),
     Bench("signing.verify_envelope", "us", keys.verify_envelope, goal="≤ 1.25"),
     Bench("ledger.append_batch4096", "entries/s", ledger.append_batch, goal="≥ 0.15", per=ledger.BATCH),
+    Bench("ledger.append_batch4096_twice", "entries/s", ledger.append_batch_twice, goal="≥ 0.25", per=ledger.BATCH),
     Bench("ledger.append_single", "ms", ledger.append_single, goal="≤ 6"),
     Bench("ledger.verify_proof", "us", ledger.verify, goal="≤ 1.25"),
     Bench("ledger.prove_verify", "us", ledger.prove_verify),
+    Bench("ledger.prove_1M", "proofs/s", ledger_scale.prove_beside_pymerkle, goal="≥ 100", per=1),
+    Bench("ledger.prove_10M", "us", ledger_scale.prove_huge, goal="≤ 2"),
+    Bench("ledger.proof_bytes", "B", ledger_scale.proof_bytes, goal="≤ 1"),
+    Bench("ledger.proof_bytes_hybrid", "B", ledger_scale.proof_bytes_hybrid),
+    Bench("ledger.disk", "B", ledger_scale.disk, goal="≤ 1.02"),
+    Bench("ledger.append_beside_tessera", "entries/s", ledger_scale.beside_tessera, per=ledger.BATCH),
     Bench("policy.decide_12_rules", "ms", policy.decide, goal="≤ 27"),
     Bench("policy.evaluate_12_rules", "ms", policy.evaluate, goal="≤ 27"),
     Bench("device.load_5MB", "ms", device.load, goal="≤ 1.5"),

@@ -37,6 +37,10 @@ from chopmark.device.wire import MAX_STATE_BYTES, decode_state, encode_state
 from chopmark.documents import MAX_DOCUMENT_BYTES
 from chopmark.keys import HYBRID, Owner, OwnerRule, PublicKey
 from chopmark.ledger import MAX_ENTRY_BYTES, Checkpoint, SignatureLine, SignedNote, TlogProof, decode_note, log_key
+from chopmark.ledger.index import MAX_ANSWER_BYTES, Answer, IndexRoot, key_hash
+from chopmark.ledger.index.lists import list_root
+from chopmark.ledger.index.wire import AnswerLeaf
+from chopmark.ledger.tokens import MAX_TOKENS_BYTES, AppendToken, decode_tokens, encode_tokens
 from chopmark.policy import decode_policy
 from chopmark.release.model import Channel, Ring
 from chopmark.release.wire import (
@@ -47,6 +51,7 @@ from chopmark.release.wire import (
     model_release,
 )
 from chopmark.statements import (
+    ABOUT_VERSION,
     Envelope,
     Signature,
     decode_envelope,
@@ -275,6 +280,10 @@ def _note() -> bytes:
     return SignedNote(text=Checkpoint(origin=ORIGIN, size=31, root=MODEL.value).encode(), signatures=lines).encode()
 
 
+def _index_root() -> bytes:
+    return IndexRoot(about=ABOUT_VERSION, checkpoint_note=_note(), root=V1.value).encode()
+
+
 def _extension(data: bytes) -> object:
     return canonical.decode(data, what="sample", max_bytes=MAX_ROOT_BYTES)
 
@@ -408,6 +417,63 @@ FORMATS = (
         make=lambda: TlogProof(index=7, path=(V1.value, V2.value), checkpoint_note=_note()).encode(),
         check=TlogProof.decode,
         language="text",
+    ),
+    Format(
+        title="Index root",
+        text="An entry of an index's own log: the root of the map of the log at `checkpoint`. `about` names the function "
+        "from entries to keys, `map` the hashes of the trie.",
+        kind="RFC 8785",
+        encoder="ledger.index.IndexRoot.encode",
+        decoder="ledger.index.IndexRoot.decode",
+        max_bytes=MAX_ENTRY_BYTES,
+        make=_index_root,
+        check=IndexRoot.decode,
+    ),
+    Format(
+        title="Index answer",
+        text="All entries about a key, the key's way through the map, the entry that published its root, and the proof of "
+        "that entry. `leaf` is what stands at the end of the way, also where it is another key's; null: nothing.",
+        kind="RFC 8785",
+        encoder="ledger.index.Answer.encode",
+        decoder="ledger.index.Answer.decode, ledger.index.verify_index_answer",
+        max_bytes=MAX_ANSWER_BYTES,
+        make=lambda: Answer(
+            key="model:digits",
+            indices=(3, 7),
+            leaf=AnswerLeaf(key=key_hash("model:digits"), count=2, root=list_root((3, 7))),
+            path=(V1.value, V2.value),
+            entry=_index_root(),
+            proof=TlogProof(index=0, path=(), checkpoint_note=_note()).encode(),
+        ).encode(),
+        check=Answer.decode,
+    ),
+    Format(
+        title="Append",
+        text="`POST /append` of a log's server: the body is the entry, at most 65,535 bytes of `application/octet-stream`; the "
+        "answer is the entry's proof as above, `text/plain; charset=utf-8`, or with `Accept: application/json` this object. "
+        "`size` is the proof's. 202 in the place of 200 says that no quorum saw that checkpoint yet. Errors are "
+        "`code`, `message`, `hint`: 401, 413, 415, 429 and 503 with `Retry-After`; [the guide](../guides/run-a-ledger-server.md) "
+        "says when.",
+        kind="RFC 8785",
+        encoder="the server",
+        decoder="ledger.TlogProof.decode, ledger.verify_proof",
+        max_bytes=MAX_PROOF_BYTES,
+        make=lambda: canonical.encode({"index": 7, "size": 31, "proof": "c2sp.org/tlog-proof@v1\nindex 7\n…"}),
+        check=lambda data: canonical.decode(data, what="sample", max_bytes=MAX_PROOF_BYTES),
+    ),
+    Format(
+        title="Append tokens",
+        text="`append-tokens.json` beside a log, mode 0600: who may append over HTTP. `sha256` is of the token's text, "
+        "`chopmark-append-` and 256 random bits in base64url; `per_minute` 0 is any number. "
+        "`chopmark ledger token` writes it, and the server reads it whenever it changes.",
+        kind="RFC 8785",
+        encoder="ledger.tokens.encode_tokens",
+        decoder="ledger.tokens.decode_tokens",
+        max_bytes=MAX_TOKENS_BYTES,
+        make=lambda: encode_tokens(
+            [AppendToken(name="ci", sha256=V1.value, created="2026-11-24T12:00:00Z", per_minute=600)]
+        ),
+        check=decode_tokens,
     ),
     Format(
         title="Report",

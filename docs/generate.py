@@ -82,8 +82,10 @@ def _command(path: str, command: click.Command, level: int = 2) -> list[str]:
     out += _help(command)
     out += _options(command)
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
-            out += _command(f"{path} {name}", below, level + 1)
+        for name in command.list_commands(context):  # not its attribute: a lazy group has nothing there yet
+            below = command.get_command(context, name)
+            if below is not None:
+                out += _command(f"{path} {name}", below, level + 1)
     return out
 
 

@@ -18,9 +18,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from attacks.foreign import kit
 from chopmark.adapters.http.witness import HttpWitness
+from chopmark.adapters.kms import file as kms
+from chopmark.adapters.sql import witness as sql_witness
 from chopmark.errors import Refused
+from chopmark.keys import Algorithm
 from chopmark.ledger import EMPTY_ROOT, WitnessPolicy, log_key, verify_checkpoint, verify_proof, witness_key
 from chopmark.ledger.feed import feed
+from chopmark.ledger.place import write_witness_config
 from unit.fleet.kit import ORIGIN as SERVICE_ORIGIN
 from unit.ledger.kit import LOG_SIGNERS, ORIGIN, DirectClient, close, make_ledger, make_witness
 from unit.service.kit import found_workspace, running
@@ -242,6 +246,15 @@ def test_they_cosign_our_log(witness, request, tmp_path):
         close(log)
 
 
+def own_witness(folder, *, logs):
+    """Make a witness of its own with two keys; return its vkeys."""
+    algorithms = (Algorithm.ED25519, Algorithm.ML_DSA_44)
+    public = [kms.create(folder / "keys" / f"{each}.pem", each).public for each in algorithms]
+    (folder / "witness.toml").write_bytes(write_witness_config("w.example/own", logs))
+    sql_witness.create(folder / "witness.db").close()
+    return [witness_key("w.example/own", each).encode() for each in public]
+
+
 def test_they_feed_our_witness(aics_bin, tmp_path):
     made = found_workspace(tmp_path / "workspace")
     vkey = witness_key("witness-1", made.keys["witness-1"][0].public).encode()
@@ -272,13 +285,12 @@ def test_they_feed_our_witness(aics_bin, tmp_path):
 
 def test_our_witness_cosigns_a_tessera_log_with_the_same_tiles(go_bin, tmp_path):
     made = found_workspace(tmp_path / "workspace")
-    vkey = witness_key("witness-1", made.keys["witness-1"][0].public).encode()
     pem = (made.workspace.state / "keys/log/ed25519.pem").read_bytes()
     seed = load_pem_private_key(pem, None).private_bytes_raw()
     log_vkey = made.ledger.verifier_keys[0]
     signer = f"PRIVATE+KEY+{SERVICE_ORIGIN}+{log_vkey.key_id.hex()}+{base64.b64encode(bytes([1]) + seed).decode()}"
-    arguments = ("witness", "--workspace", str(made.workspace.folder), "--name", "witness-1", "--create")
-    with running(*arguments) as (_, url):
+    vkey = own_witness(tmp_path / "witness", logs=[log_vkey.encode()])[0]  # Tessera signs with this key alone
+    with running("witness", "--folder", str(tmp_path / "witness")) as (_, url):
         policy = f"witness w {vkey} {url}\nquorum w\n"
         for entries in (ENTRIES[:HALF], ENTRIES[HALF:]):
             wanted = {"signer": signer, "policy": policy, "entries": [entry.hex() for entry in entries]}

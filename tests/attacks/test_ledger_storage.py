@@ -289,7 +289,8 @@ TABLES = {
         "tail": ("idx", "data"),
         "tile": ("level", "idx", "data"),
         "recent": ("hash", "idx"),
-        "run": ("start", "count", "data"),
+        "run": ("start", "count", "part"),
+        "part": ("number", "data"),
     },
     "head.db": {"head": ("origin", "size", "root", "note", "witnessed")},
 }
@@ -319,7 +320,7 @@ def test_a_bit_flipped_in_any_row_is_found(tmp_path, sample, file, table, column
     assert tried
 
 
-@pytest.mark.parametrize("table", ["state", "bundle", "tail", "tile", "recent", "run", "head"])
+@pytest.mark.parametrize("table", ["state", "bundle", "tail", "tile", "recent", "run", "part", "head"])
 def test_a_row_removed_or_added_is_found(tmp_path, sample, table):
     file = "head.db" if table == "head" else "ledger.db"
     column = TABLES[file][table][-1 if table != "head" else 2]
@@ -331,7 +332,9 @@ def test_a_row_removed_or_added_is_found(tmp_path, sample, table):
     if table == "recent":
         changes.append("INSERT INTO recent VALUES (x'00', 3)")
     if table == "run":
-        changes.append("INSERT INTO run VALUES (4360, 1, x'00000000000000000000000000001108')")
+        changes.append("INSERT INTO run VALUES (4360, 1, 3)")
+    if table == "part":
+        changes.append("INSERT INTO part VALUES (9, x'00')")
     for number, sql in enumerate(changes):
         folder = tmp_path / str(number)
         shutil.copytree(sample[0], folder)

@@ -14,7 +14,9 @@ from chopmark.adapters.kms import file as kms
 from chopmark.apps.service.fleet_routes import fleet_routes
 from chopmark.apps.service.web import application
 from chopmark.fleet import Condition
+from chopmark.fleet.desk import release_device
 from chopmark.keys import Algorithm
+from chopmark.ledger.files import LedgerFiles
 from chopmark.statements import decode_envelope
 from chopmark.telemetry import (
     EnrolmentRequest,
@@ -27,6 +29,7 @@ from chopmark.telemetry import (
 )
 from simulators import NOW
 from unit.fleet.kit import ORIGIN, SimDevice, SimLedger, a_report, world
+from unit.ledger.kit import close, make_ledger
 
 BAD = {"verdict": "package-altered", "step": 14}
 
@@ -153,6 +156,52 @@ def test_a_forked_ledger_shown_to_one_device(client, w):
         "reported": (b"b" * 32).hex(),
         "ledger": (b"a" * 32).hex(),
     }
+
+
+def test_a_fork_raises_an_alert_with_both_roots(client, w):
+    phone = w.enroll()
+    w.say(phone, log=SeenLog(origin=ORIGIN, size=31, root=b"b" * 32))
+    (finding,) = w.sink.findings
+    assert (finding["status_code"], finding["severity_id"]) == ("log-fork", 5)
+    facts = finding["evidences"][0]["data"]["facts"]
+    assert (facts["reported"], facts["ledger"], facts["size"]) == ((b"b" * 32).hex(), (b"a" * 32).hex(), "31")
+
+
+def test_a_history_that_is_ahead_of_the_ledger_is_compared_when_the_ledger_is_that_far(client, w):
+    one, honest = w.enroll("one"), w.enroll("honest")
+    assert w.say(one, log=SeenLog(origin=ORIGIN, size=33, root=b"b" * 32)).reason == ""
+    w.say(honest, log=SeenLog(origin=ORIGIN, size=32, root=b"c" * 32))
+    w.fleet._ledger.roots |= {32: b"c" * 32, 33: b"d" * 32}
+    assert w.say(honest, log=SeenLog(origin=ORIGIN, size=33, root=b"d" * 32)).reason == ""
+    assert w.say(one).reason == "log-fork"
+    (finding,) = w.sink.findings
+    facts = finding["evidences"][0]["data"]["facts"]
+    assert (facts["reported"], facts["ledger"]) == ((b"b" * 32).hex(), (b"d" * 32).hex())
+    release_device(w.store, one.device, by="alice", now=NOW)
+    assert w.say(one).reason == "", "what a person has settled is not found again"
+
+
+def test_a_real_ledger_is_compared_with_what_a_device_saw_of_its_fork(tmp_path):
+    made, fork = (make_ledger(folder(tmp_path / name)) for name in ("log", "fork"))
+    made.append([b"%d" % n for n in range(300)])
+    fork.append([b"%d" % n for n in range(299)] + [b"another"])
+    view = LedgerFiles(store=made._store, heads=made._heads)
+    w = world(folder(tmp_path / "fleet"), ledger=view)
+    good, bad = w.enroll("good"), w.enroll("bad")
+    point, forged = made.checkpoint, fork.checkpoint
+    assert w.say(good, log=SeenLog(origin=ORIGIN, size=point.size, root=point.root)).reason == ""
+    assert w.say(bad, log=SeenLog(origin=ORIGIN, size=forged.size, root=forged.root)).reason == "log-fork"
+    (finding,) = w.sink.findings
+    facts = finding["evidences"][0]["data"]["facts"]
+    assert (facts["reported"], facts["ledger"]) == (forged.root.hex(), point.root.hex())
+    close(made)
+    close(fork)
+    w.store.close()
+
+
+def folder(path):
+    path.mkdir()
+    return path
 
 
 def test_a_rogue_device_cannot_put_honest_ones_in_the_wrong(client, w):

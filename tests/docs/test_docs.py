@@ -88,7 +88,7 @@ def check_call(line: str, *, where: str) -> None:
         found = command.get_command(click.Context(command), rest[0])
         assert found is not None, f"{where}: `{line}`: there is no `{rest[0]}`"
         command, rest = found, rest[1:]
-    if command.ignore_unknown_options:
+    if command.context_settings.get("ignore_unknown_options"):
         return
     known = {name for option in command.params if isinstance(option, click.Option) for name in option.opts}
     for word in rest:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chopmark.errors import ChopmarkError, Refused
@@ -24,8 +24,10 @@ from chopmark.ledger import (
     verify_proof,
     witness_key,
 )
+from chopmark.ledger.carry import answer_to, request_to, take_answers
+from chopmark.ledger.place import read_witness_place, write_witness_config
 from chopmark.ledger.witness import AddCheckpoint, encode_request
-from unit.ledger.kit import LOG_SIGNERS, ORIGIN, MemoryWitnessStore, make_witness
+from unit.ledger.kit import LOG_SIGNERS, ORIGIN, MemoryWitnessStore, close, make_ledger, make_witness, policy_of
 
 SIGNED = sign_checkpoint(Checkpoint(origin=ORIGIN, size=1, root=leaf_hash(b"e")), LOG_SIGNERS[:1], timestamp=1).encode()
 KEYS = [log_key(ORIGIN, signer.public) for signer in LOG_SIGNERS]
@@ -112,6 +114,46 @@ def test_verify_proof_refuses(data, leaf):
 @given(near(REQUEST))
 def test_a_witness_always_answers(data):
     assert WITNESS.add_checkpoint(data).status in {200, 400, 403, 404, 409, 422}
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory):
+    """A log, the policy of one witness, and an answer that it gave."""
+    ledger = make_ledger(tmp_path_factory.mktemp("log"))
+    ledger.append([b"e"])
+    witness = make_witness("w", ledger.verifier_keys)
+    policy = policy_of([witness], 1)
+    yield ledger, policy, answer_to(witness, request_to(ledger, policy, {}, "w0"))
+    close(ledger)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_an_answer_that_is_carried_back(carried, data):
+    ledger, policy, answer = carried
+    received = data.draw(near(answer))
+    try:
+        fed = take_answers(ledger, policy, [received])
+    except ChopmarkError:
+        assert received != answer
+        return
+    assert fed.witnessed.checkpoint == ledger.checkpoint  # a line more or less; nothing else can be changed
+
+
+CONFIG = write_witness_config("w", [key.encode() for key in KEYS], any_key=[ORIGIN], url="https://w.example")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=near(CONFIG))
+@example(data=CONFIG)
+def test_a_witness_configuration(tmp_path, data):
+    (tmp_path / "witness.toml").write_bytes(data)
+    try:
+        place = read_witness_place(tmp_path)
+    except ChopmarkError:
+        assert data != CONFIG
+        return
+    assert place.logs
 
 
 @given(st.lists(st.binary(max_size=300), max_size=256))

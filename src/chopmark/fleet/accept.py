@@ -17,7 +17,7 @@ from enum import Enum
 from chopmark.clock import format_time
 from chopmark.errors import VerificationError
 from chopmark.fleet.model import Device, failure
-from chopmark.telemetry import Report
+from chopmark.telemetry import Report, SeenLog
 
 
 class Placed(Enum):
@@ -130,15 +130,14 @@ def clock_finding(
     )
 
 
-def log_finding(report: Report, others: Mapping[bytes, str]) -> Finding | None:
+def log_finding(log: SeenLog, others: Mapping[bytes, str]) -> Finding | None:
     """Return a fork: another root than *others* have for the same ledger and size.
 
     Args:
+        log: what a device saw.
         others: root -> who knows it for this origin and size; ``ledger`` is the organisation's own.
     """
-    if report.log is None:
-        return None
-    different = {who: root for root, who in others.items() if not hmac.compare_digest(root, report.log.root)}
+    different = {who: root for root, who in others.items() if not hmac.compare_digest(root, log.root)}
     if not different:
         return None
     known = failure("log-fork")
@@ -146,12 +145,12 @@ def log_finding(report: Report, others: Mapping[bytes, str]) -> Finding | None:
         topic="log",
         code="log-fork",
         step=known.step,
-        message=f"{report.log.origin}: two different ledgers of {report.log.size} entries",
+        message=f"{log.origin}: two different ledgers of {log.size} entries",
         hint=known.hint,
         facts={
-            "origin": report.log.origin,
-            "size": str(report.log.size),
-            "reported": report.log.root.hex(),
+            "origin": log.origin,
+            "size": str(log.size),
+            "reported": log.root.hex(),
             **{who: root.hex() for who, root in sorted(different.items())[:8]},
         },
     )

@@ -219,7 +219,8 @@ class Fleet:
         if placed is Placed.CLONED:
             return [self._cloned(device, report)]
         clock = clock_finding(device, report, placed, now=self._clock.now(), tolerance=self._tolerance)
-        found = (verdict_finding(report), clock, self._fork(device, report))
+        earlier, newest = self._earlier_fork(device), self._fork(device, report)
+        found = (verdict_finding(report), clock, newest or earlier)  # one topic, so one refusal
         return [finding for finding in found if finding is not None]
 
     def _cloned(self, device: Device, report: Report) -> Finding:
@@ -247,10 +248,23 @@ class Fleet:
         # Where the ledger is at hand, only devices that it once agreed with can contradict: else one device that lies
         # about a checkpoint would put every honest one in the wrong.
         others = dict(self._store.seen_roots(log.origin, log.size, confirmed=own is not None))
-        self._store.see_checkpoint(device.id, log, confirmed=own == log.root)
+        self._store.see_checkpoint(device.id, log, agreed=None if own is None else own == log.root)
         if own is not None:
             others[own] = "ledger"
-        return log_finding(report, others)
+        return log_finding(log, others)
+
+    def _earlier_fork(self, device: Device) -> Finding | None:
+        """Compare what *device* saw while the organisation's ledger was smaller, now that it may have come that far.
+
+        Whoever shows a device a history that is ahead of the ledger would else never be compared with it.
+        """
+        finding = None
+        for log in self._store.open_checkpoints(device.id):
+            own = self._ledger.root_at(log.origin, log.size) if self._ledger else None
+            if own is not None:
+                self._store.see_checkpoint(device.id, log, agreed=own == log.root)
+                finding = finding or log_finding(log, {own: "ledger"})
+        return finding
 
     def _refuse(self, device: Device, report: Report, digest: Digest, finding: Finding) -> Standing:
         """Keep a refusal, or count one that stands already, and return what it leaves the device with."""

@@ -97,8 +97,15 @@ class FleetStore(ABC):
         """Return how many refusals there are."""
 
     @abstractmethod
-    def see_checkpoint(self, device: str, log: SeenLog, *, confirmed: bool) -> None:
-        """Keep what *device* saw, and whether the organisation's ledger agreed."""
+    def see_checkpoint(self, device: str, log: SeenLog, *, agreed: bool | None) -> None:
+        """Keep what *device* saw, and whether the organisation's ledger agreed; None where it is not that far yet.
+
+        What it once agreed or disagreed with stays so.
+        """
+
+    @abstractmethod
+    def open_checkpoints(self, device: str) -> Sequence[SeenLog]:
+        """Return some of what *device* was the first to see and the organisation's ledger has not spoken about."""
 
     @abstractmethod
     def seen_roots(self, origin: str, size: int, *, confirmed: bool) -> Mapping[bytes, str]:

@@ -41,8 +41,8 @@ from chopmark.ledger.note import (
     verify_lines,
     witness_key,
 )
-from chopmark.ledger.policy import PolicyGroup, PolicyLog, PolicyWitness, WitnessPolicy
-from chopmark.ledger.proof import TlogProof
+from chopmark.ledger.policy import PolicyGroup, PolicyLog, PolicyWitness, WitnessPolicy, witnessed_by
+from chopmark.ledger.proof import MAX_PROOF_BYTES, TlogProof
 from chopmark.ledger.tiles import (
     EMPTY_EDGE,
     MAX_ENTRY_BYTES,
@@ -66,6 +66,7 @@ __all__ = [
     "EMPTY_EDGE",
     "EMPTY_ROOT",
     "MAX_ENTRY_BYTES",
+    "MAX_PROOF_BYTES",
     "MAX_SIZE",
     "Bundle",
     "Checkpoint",
@@ -112,4 +113,5 @@ __all__ = [
     "verify_lines",
     "verify_proof",
     "witness_key",
+    "witnessed_by",
 ]

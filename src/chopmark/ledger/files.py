@@ -12,6 +12,7 @@ where a log's files are the log already. None needs a private key.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -57,12 +58,14 @@ class LedgerFiles:
     def __init__(self, *, store: LogStore, heads: HeadStore) -> None:
         self._store = store
         self._heads = heads
+        self._lock = threading.Lock()
+        self._shown: tuple[int, bytes | None] = (-1, None)
 
     def find(self, path: str) -> bytes | None:
         """Return the file *path* of the log, or None."""
         head = self._heads.head()
         if path == CHECKPOINT:
-            return newest_checkpoint(head)
+            return self._newest(head)
         if path == WITNESSED_CHECKPOINT:
             return head.witnessed
         match = _PATH.fullmatch(path)
@@ -85,6 +88,20 @@ class LedgerFiles:
         if origin != head.origin or not 0 <= size <= head.size:
             return None
         return root_at(size, node_from_tiles(self._store.tile))
+
+    def _newest(self, head: Head) -> bytes | None:
+        """Return the checkpoint of *head* with its cosignatures, where a quorum has seen it; else with the log's own.
+
+        While the head is not signed yet, it is the one that was shown last: a reader who is shown a smaller log than
+        before calls it rolled back.
+        """
+        witnessed = None if head.witnessed is None else (_size(head.witnessed), head.witnessed)
+        own = None if head.note is None else (head.size, head.note)
+        with self._lock:
+            for found in (own, witnessed):  # of one size, the one with more signatures
+                if found is not None and found[0] >= self._shown[0]:
+                    self._shown = found
+            return self._shown[1]
 
 
 class PublishedFiles:
@@ -122,9 +139,11 @@ class PublishedFiles:
 def newest_checkpoint(head: Head) -> bytes | None:
     """Return the checkpoint of *head* with its cosignatures, where a quorum has seen it; else with the log's own."""
     witnessed = head.witnessed
-    if witnessed is not None and Checkpoint.decode(decode_note(witnessed).text).size == head.size:
-        return witnessed
-    return head.note or witnessed
+    return witnessed if witnessed is not None and _size(witnessed) == head.size else head.note or witnessed
+
+
+def _size(note: bytes) -> int:
+    return Checkpoint.decode(decode_note(note).text).size
 
 
 def _tile(store: LogStore, level: int, index: int, width: int = TILE_WIDTH) -> bytes:

@@ -15,8 +15,8 @@ Reads configuration and writes it; opens nothing.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,7 +27,7 @@ from chopmark.artifacts import read_file
 from chopmark.errors import DecodeError, UsageError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.merkle import EMPTY_ROOT
-from chopmark.ledger.note import VerifierKey
+from chopmark.ledger.note import LineKind, VerifierKey
 from chopmark.ledger.policy import MAX_POLICY_BYTES, WitnessPolicy
 
 LOG_CONFIG: Final = "ledger.toml"
@@ -67,11 +67,14 @@ class _LogFile(canonical.Strict, frozen=True, kw_only=True):
     store: StoreSettings
     policy: str = "policy.txt"
     keys: str = "keys"
+    external: list[str] = []
 
 
 class _WitnessFile(canonical.Strict, frozen=True, kw_only=True):
     name: str
     logs: list[str]
+    any: list[str] = []
+    url: str = ""
     keys: str = "keys"
     memory: str = "witness.db"
 
@@ -84,6 +87,8 @@ class LogPlace:
         require: the keys of which a verifier requires all, as vkeys.
         policy: which witnesses are enough.
         keys: the folder of the private keys; on another machine it is not there.
+        external: witnesses or groups of the policy that somebody else runs.
+        urls: policy name -> where that witness is reached; one that stands alone, without a network, has none.
     """
 
     folder: Path
@@ -92,6 +97,8 @@ class LogPlace:
     store: StoreSettings
     policy: WitnessPolicy
     keys: Path
+    external: tuple[str, ...] = ()
+    urls: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """Return the place of a file that the configuration names."""
@@ -103,12 +110,16 @@ class WitnessPlace:
     """A witness.
 
     Attributes:
-        logs: the log keys that it knows, of any number of logs.
+        logs: origin -> the keys that it knows of that log; each of them has to sign.
+        any_key: origins of which one key is enough.
+        url: where logs reach it; empty where it has no network.
     """
 
     folder: Path
     name: str
-    logs: tuple[VerifierKey, ...]
+    logs: Mapping[str, tuple[VerifierKey, ...]]
+    any_key: tuple[str, ...]
+    url: str
     keys: Path
     memory: Path
 
@@ -117,6 +128,22 @@ def find_place(start: Path, name: str) -> Path | None:
     """Return the nearest folder upwards from *start* that holds the configuration *name*."""
     start = start.resolve()
     return next((folder for folder in (start, *start.parents) if (folder / name).is_file()), None)
+
+
+def find_either(start: Path, first: str, second: str) -> tuple[Path, str]:
+    """Return the nearest folder upwards from *start* with one of two configurations, and which; *first* before *second*.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [(folder, name) for name in (first, second) if (folder := find_place(start, name)) is not None]
+    if not found:
+        raise UsageError(
+            f"{start.resolve()}: neither {first} nor {second} is here or above",
+            code="no-place",
+            hint="cd into one, or make one: chopmark ledger create-witness DIR --name NAME --log VKEY",
+        )
+    return max(found, key=lambda each: len(each[0].parts))  # of equals, max keeps the one that came first
 
 
 def read_log_place(folder: Path) -> LogPlace:
@@ -129,13 +156,17 @@ def read_log_place(folder: Path) -> LogPlace:
     file = _read(folder / LOG_CONFIG, _LogFile)
     if not file.require or any(VerifierKey.decode(vkey).name != file.origin for vkey in file.require):
         raise DecodeError(f"{folder / LOG_CONFIG}: require names the keys of {file.origin}, and there is at least one")
+    policy = WitnessPolicy.parse(read_file(folder / file.policy, max_bytes=MAX_POLICY_BYTES))
+    policy.within(file.external)  # a name that is not there is a slip of the pen, found now
     return LogPlace(
         folder=folder,
         origin=_origin(file.origin),
         require=tuple(file.require),
         store=file.store,
-        policy=WitnessPolicy.parse(read_file(folder / file.policy, max_bytes=MAX_POLICY_BYTES)),
+        policy=policy,
         keys=folder / file.keys,
+        external=tuple(file.external),
+        urls={witness.name: witness.url for witness in policy.witnesses if witness.url},
     )
 
 
@@ -143,16 +174,35 @@ def read_witness_place(folder: Path) -> WitnessPlace:
     """Read ``witness.toml`` in *folder*.
 
     Raises:
-        DecodeError: it is malformed.
+        DecodeError: it is malformed, or names no log key, a key twice, or a key that no log has.
     """
     file = _read(folder / WITNESS_CONFIG, _WitnessFile)
+    logs = log_keys(file.logs)
+    if not set(file.any) <= set(logs):
+        raise DecodeError(f"{folder / WITNESS_CONFIG}: any names a log of which no key is listed")
     return WitnessPlace(
         folder=folder,
         name=file.name,
-        logs=tuple(VerifierKey.decode(vkey) for vkey in file.logs),
+        logs=logs,
+        any_key=tuple(file.any),
+        url=file.url,
         keys=folder / file.keys,
         memory=folder / file.memory,
     )
+
+
+def log_keys(vkeys: Sequence[str]) -> Mapping[str, tuple[VerifierKey, ...]]:
+    """Return origin -> the keys among *vkeys* that are of that log.
+
+    Raises:
+        DecodeError: none, one twice, two that a note cannot tell apart, or one that is no log's.
+    """
+    keys = [VerifierKey.decode(vkey) for vkey in vkeys]
+    if not keys or len({(key.name, key.key_id) for key in keys}) != len(keys):
+        raise DecodeError("a witness knows at least one log key, and each once")
+    if any(key.kind is LineKind.COSIGNATURE for key in keys):
+        raise DecodeError("a vkey of a witness, where one of a log belongs")
+    return {_origin(key.name): tuple(each for each in keys if each.name == key.name) for key in keys}
 
 
 def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) -> bytes:
@@ -165,6 +215,7 @@ def write_log_config(origin: str, require: Sequence[str], store: StoreSettings) 
         "]",
         'policy = "policy.txt"  # which witnesses are enough (C2SP tlog-policy)',
         'keys = "keys"',
+        "external = []  # witnesses or groups of the policy that somebody else runs",
         *store_lines(store, table="store"),
     ]
     return ("\n".join(lines) + "\n").encode()
@@ -180,14 +231,16 @@ def store_lines(store: StoreSettings, *, table: str) -> list[str]:
     return lines
 
 
-def write_witness_config(name: str, logs: Sequence[str]) -> bytes:
+def write_witness_config(name: str, logs: Sequence[str], *, any_key: Sequence[str] = (), url: str = "") -> bytes:
     """Return ``witness.toml``."""
     lines = [
         "# A witness: it cosigns that these logs only grow. Paths are relative to this file.",
         f"name = {_quoted(name)}",
-        "logs = [  # vkeys; a checkpoint with a line by one of them is looked at",
+        "logs = [  # vkeys; every key of a log that stands here has to sign its checkpoint",
         *(f"    {_quoted(vkey)}," for vkey in logs),
         "]",
+        f"any = [{', '.join(map(_quoted, any_key))}]  # origins of which a line by any one key is enough",
+        f"url = {_quoted(url)}  # where logs reach it",
         'keys = "keys"',
         'memory = "witness.db"  # never restored from a backup',
     ]

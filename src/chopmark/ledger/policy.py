@@ -8,10 +8,10 @@ key makes a checkpoint valid for *this* file; that several are required together
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from chopmark.errors import DecodeError
+from chopmark.errors import DecodeError, printable
 from chopmark.ledger.note import LineKind, VerifierKey
 
 MAX_POLICY_BYTES = 1024 * 1024
@@ -87,6 +87,20 @@ class WitnessPolicy:
                 met.add(group.name)
         return self.quorum in met
 
+    def within(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the witnesses that *names* mean: witnesses, and all that groups hold.
+
+        Raises:
+            DecodeError: a name that the policy does not define.
+        """
+        held = {witness.name: frozenset({witness.name}) for witness in self.witnesses}
+        for group in self.groups:  # members stand before their group
+            held[group.name] = frozenset().union(*(held[member] for member in group.members))
+        unknown = sorted(set(names) - set(held))
+        if unknown:
+            raise DecodeError(f"policy: defines no witness or group {printable(unknown[0][:80])!r}")
+        return frozenset().union(*(held[name] for name in names))
+
     def since(self, times: Mapping[str, int]) -> int | None:
         """Return the largest t such that the witnesses with a time of t or later make the quorum.
 
@@ -100,6 +114,41 @@ class WitnessPolicy:
             if self.satisfied({name for name, time in times.items() if time >= moment}):
                 return moment if self.quorum != "none" else None
         return None
+
+
+def witnessed_by(policy: WitnessPolicy, cosigned: Collection[str], external: Iterable[str] = ()) -> str:
+    """Say who saw a checkpoint, in the one phrase that every output uses.
+
+    Args:
+        cosigned: policy names of the witnesses whose lines were verified.
+        external: names of witnesses, or of groups, that somebody else than the log's owner runs. Nothing proves that
+            they do: it is the owner's word.
+
+    Raises:
+        DecodeError: *external* has a name that the policy does not define.
+    """
+    outside = policy.within(tuple(external))
+    names = _as_one(policy, cosigned)
+    seen = dict.fromkeys(names[witness.name] for witness in policy.witnesses if witness.name in cosigned)
+    others = dict.fromkeys(
+        names[witness.name] for witness in policy.witnesses if witness.name in cosigned and witness.name in outside
+    )
+    if not seen:
+        return "not witnessed"
+    if not others:
+        return "witnessed: internal only"
+    return printable(f"witnessed: {', '.join(seen)} (external: {', '.join(others)})")
+
+
+def _as_one(policy: WitnessPolicy, cosigned: Collection[str]) -> Mapping[str, str]:
+    """Return policy name -> what to call it: several keys of one witness are called as their group, where all cosigned."""
+    signers = {witness.name: witness.key.name for witness in policy.witnesses}
+    names = {name: name for name in signers}
+    for group in policy.groups:
+        one = len({signers.get(member) for member in group.members}) == 1 and set(group.members) <= set(signers)
+        if one and all(member in cosigned for member in group.members):
+            names |= dict.fromkeys(group.members, group.name)
+    return names
 
 
 @dataclass(slots=True)

@@ -361,3 +361,23 @@ class WitnessClient(ABC):
 
     @abstractmethod
     def _add_checkpoint(self, body: bytes) -> tuple[int, bytes]: ...
+
+
+class LogServer(ABC):
+    """A way to somebody who appends to a log for others. What it answers is verified by who asked."""
+
+    def append(self, entry: bytes) -> bytes:
+        """Have *entry* logged, once; return the ``.tlog-proof`` that came back.
+
+        To ask again is always safe: the entry keeps its index.
+
+        Raises:
+            UndecidedError: ``unreachable``: no answer, or none that says yes or no; ``log-busy``: too much waits there,
+                or this is too fast; ask again later.
+            VerificationError: it is not taken; the server's own code and words.
+        """
+        with foreign(UndecidedError, "no answer from the log", code="unreachable", hint=_FILES_HINT):
+            return self._append(entry)
+
+    @abstractmethod
+    def _append(self, entry: bytes) -> bytes: ...

@@ -8,9 +8,8 @@ The order of an append, and what a crash leaves behind:
    them; opening the log moves the head after it has recomputed that the log still starts with the old head.
 3. The caller gets the indices. Giving the same entries again returns the same indices.
 
-Where others read the store's files (``LogStore.public``), the head is signed and shown between 2 and 3.
-
 A checkpoint is signed only for the head, only after 2, and is kept: of one size there is one root that was ever signed.
+Where others read the store's files (``LogStore.public``), that is done, and the checkpoint shown, before 3.
 A log that is smaller than its head is a restored copy, one whose history differs is a fork: both are refused with both
 sides as evidence, and nothing is written.
 
@@ -21,6 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from chopmark.clock import Clock
@@ -30,15 +30,15 @@ from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.cosignature import sign_checkpoint
 from chopmark.ledger.export import export
 from chopmark.ledger.fsck import FsckReport, fsck, root_at
-from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash
+from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash, leaf_hashes
 from chopmark.ledger.note import VerifierKey, decode_note, log_key, verify_lines
 from chopmark.ledger.policy import WitnessPolicy
 from chopmark.ledger.ports import Head, HeadStore, LogState, LogStore
 from chopmark.ledger.proof import TlogProof
 from chopmark.ledger.tiles import (
     EMPTY_EDGE,
-    MAX_ENTRY_BYTES,
     Edge,
+    check_lengths,
     edge_of,
     integrate,
     node_from_tiles,
@@ -95,7 +95,8 @@ class Ledger:
                 ledger._refresh_edge()
             ledger._move_head()
             ledger._check_notes(heads.head())
-            ledger._show()
+            if store.public:
+                ledger._show()
         return ledger
 
     @property
@@ -114,9 +115,8 @@ class Ledger:
             Refused: as :meth:`open`.
             UndecidedError: another process holds the log, or the disk is full; try the same entries again.
         """
-        if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
-            raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
-        leaves = [leaf_hash(entry) for entry in entries]
+        check_lengths(entries)
+        leaves = leaf_hashes(entries)
         with self._lock, self._store.turn():
             with self._store.exclusive():
                 edge = self._refresh_edge()
@@ -124,7 +124,8 @@ class Ledger:
                 indices, edge = write(edge, leaves, entries)
             self._edge = edge
             self._move_head()
-            self._show()
+            if self._store.public:
+                self._show()
         return indices
 
     def _write_once(
@@ -132,6 +133,8 @@ class Ledger:
     ) -> tuple[tuple[int, ...], Edge]:
         unique = dict(zip(leaves, entries, strict=True))
         indices = self._store.find(tuple(unique))
+        if not indices and len(unique) == len(leaves):
+            return self._write_all(edge, leaves, entries)
         fresh = [leaf for leaf in unique if leaf not in indices]
         if fresh:
             integration = integrate(edge, [unique[leaf] for leaf in fresh], fresh)
@@ -181,24 +184,7 @@ class Ledger:
             UndecidedError: a key cannot be used now.
             Refused: as :meth:`open`.
         """
-        note = self._heads.head().note
-        if note is None:
-            with self._lock, self._store.turn():
-                note = self._sign()
-                self._store.show(self._heads.head())
-        return note
-
-    def _sign(self) -> bytes:
-        while True:
-            head = self._heads.head()
-            if head.note is not None:
-                return head.note
-            self._agree(head)
-            now = int(self._clock.now().timestamp())
-            text = Checkpoint(origin=self.origin, size=head.size, root=head.root)
-            kept = self._heads.keep_note(head, sign_checkpoint(text, self._signers, timestamp=now).encode())
-            if kept is not None:
-                return kept
+        return self._heads.head().note or self._show()
 
     def witnessed_checkpoint(self) -> bytes | None:
         """Return the newest checkpoint that a quorum cosigned, or None."""
@@ -218,8 +204,7 @@ class Ledger:
             raise VerificationError("a checkpoint that is not of this log's entries", code="ledger-corrupt")
         self._heads.keep_witnessed(checkpoint.size, note)
         if self._store.public:
-            with self._lock, self._store.turn():
-                self._store.show(self._heads.head())
+            self._show()
 
     def prove(self, index: int) -> bytes:
         """Return the ``.tlog-proof`` of an entry in the newest witnessed checkpoint.
@@ -228,16 +213,44 @@ class Ledger:
             UsageError: there is no such entry.
             UndecidedError: no witnessed checkpoint covers it yet.
         """
-        head = self._heads.head()
-        if not 0 <= index < head.size:
-            raise UsageError(f"the ledger has no entry {index}: it has {head.size}")
-        checkpoint = None if head.witnessed is None else Checkpoint.decode(decode_note(head.witnessed).text)
-        if head.witnessed is None or checkpoint is None or index >= checkpoint.size:
+        return self.proofs((index,))[0]
+
+    def proofs(self, indices: Sequence[int], *, witnessed: bool = True) -> tuple[bytes, ...]:
+        """Return the ``.tlog-proof`` of each of these entries, all in one checkpoint.
+
+        Args:
+            witnessed: in the newest one that a quorum cosigned; else in the log's own newest one.
+
+        Raises:
+            UsageError: there is no such entry.
+            UndecidedError: no witnessed checkpoint covers it yet, or a key cannot be used now.
+        """
+        size = self._heads.head().size
+        if (missing := next((index for index in indices if not 0 <= index < size), None)) is not None:
+            raise UsageError(f"the ledger has no entry {missing}: it has {size}")
+        note = self.witnessed_checkpoint() if witnessed else self.signed_checkpoint()
+        covered = 0 if note is None else Checkpoint.decode(decode_note(note).text).size
+        if note is None or max(indices, default=0) >= covered:
             raise UndecidedError(
-                f"no witnessed checkpoint covers entry {index} yet", code="not-witnessed-yet", hint="ask the witnesses"
+                f"no witnessed checkpoint covers entry {max(indices, default=0)} yet",
+                code="not-witnessed-yet",
+                hint="ask the witnesses",
             )
-        path = inclusion_path(index, checkpoint.size, self._node())
-        return TlogProof(index=index, path=path, checkpoint_note=head.witnessed).encode()
+        node = cache(node_from_tiles(cache(self._store.tile)))  # neighbours share most of their paths
+        return tuple(
+            TlogProof(index=index, path=inclusion_path(index, covered, node), checkpoint_note=note).encode()
+            for index in indices
+        )
+
+    def prove_inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """Return the path of entry *index* in the tree of the first *size* entries.
+
+        Raises:
+            ProofError: there is no such entry.
+            UsageError: the ledger is smaller.
+        """
+        self._check_reached(size)
+        return inclusion_path(index, size, self._node())
 
     def prove_consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that the tree of *new* entries starts with the tree of *old* entries.
@@ -246,9 +259,7 @@ class Ledger:
             ProofError: *old* is 0 or beyond *new*.
             UsageError: the ledger is smaller.
         """
-        size = self._heads.head().size
-        if new > size:
-            raise UsageError(f"the ledger has {size} entries, not {new}")
+        self._check_reached(new)
         return consistency_path(old, new, self._node())
 
     def fsck(self, policy: WitnessPolicy | None = None) -> FsckReport:
@@ -268,6 +279,11 @@ class Ledger:
             UndecidedError: the folder cannot be written.
         """
         return export(self._store, folder, signed=self.signed_checkpoint(), witnessed=self.witnessed_checkpoint())
+
+    def _check_reached(self, size: int) -> None:
+        have = self._heads.head().size
+        if size > have:
+            raise UsageError(f"the ledger has {have} entries, not {size}")
 
     def _refresh_edge(self) -> Edge:
         """Return the edge as the store has it, after a check that it agrees with the head.
@@ -293,11 +309,18 @@ class Ledger:
                 self._agreed = (size, root)
                 return
 
-    def _show(self) -> None:
-        """Sign the head and put it where readers look, if the log has readers that do not ask this process."""
-        if self._store.public:
-            self._sign()
-            self._store.show(self._heads.head())
+    def _show(self) -> bytes:
+        """Sign the head, and have it shown to those who read the store without asking this process."""
+        with self._lock, self._store.turn():
+            head = self._heads.head()
+            while (note := head.note) is None:
+                self._agree(head)
+                now = int(self._clock.now().timestamp())
+                text = Checkpoint(origin=self.origin, size=head.size, root=head.root)
+                self._heads.keep_note(head, sign_checkpoint(text, self._signers, timestamp=now).encode())
+                head = self._heads.head()  # with the note that was kept, or another one that has moved on
+            self._store.show(head)
+            return note
 
     def _agree(self, head: Head) -> None:
         """Check that the log starts with *head*."""

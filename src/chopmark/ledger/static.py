@@ -18,7 +18,7 @@ from typing import Final
 
 from chopmark.errors import VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
-from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash, root_of
+from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hashes, root_of
 from chopmark.ledger.note import MAX_NOTE_BYTES
 from chopmark.ledger.ports import LogFiles
 from chopmark.ledger.tiles import (
@@ -80,7 +80,7 @@ class StaticLog:
         hashes = decode_tile(self.tile(0, index))
         data = self._file(bundle_path(index, len(hashes)), bundle_path(index), MAX_BUNDLE_BYTES)
         entries = decode_bundle(data)[: len(hashes)]
-        if tuple(map(leaf_hash, entries)) != hashes:
+        if tuple(leaf_hashes(entries)) != hashes:
             raise _altered(bundle_path(index, len(hashes)))
         return entries
 

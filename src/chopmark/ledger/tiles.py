@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chopmark.errors import DecodeError, UsageError, VerificationError
-from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, Node, leaf_hash, node_hash, root_of
+from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, Node, leaf_hashes, node_hash, root_of
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 256
 MAX_ENTRY_BYTES = 65_535
+_LENGTH = struct.Struct(">H")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +102,11 @@ def integrate(edge: Edge, entries: Sequence[bytes], leaves: Sequence[bytes] | No
     Raises:
         UsageError: an entry is longer than 65,535 bytes, or the tree would be too large.
     """
-    if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
-        raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
+    check_lengths(entries)
     if edge.size + len(entries) > MAX_SIZE:
         raise UsageError("the ledger is full")
     size = edge.size + len(entries)
-    leaves = tuple(map(leaf_hash, entries)) if leaves is None else tuple(leaves)
+    leaves = tuple(leaf_hashes(entries) if leaves is None else leaves)
     rows, frontier = _grow(edge.frontier, leaves)
     tiles: list[Tile] = []
     partial: list[tuple[bytes, ...]] = []
@@ -147,7 +147,7 @@ def edge_of(size: int, tiles: Sequence[bytes], tail: Sequence[bytes]) -> Edge:
     partial = [tuple(decode_tile(data)) if data else () for data in tiles]
     if len(partial) != levels or any(len(partial[level]) != partial_width(level, size) for level in range(levels)):
         raise VerificationError("the tiles at the edge do not fit the size", code="ledger-corrupt")
-    if tuple(map(leaf_hash, tail)) != (partial[0] if levels else ()):
+    if tuple(leaf_hashes(tail)) != (partial[0] if levels else ()):
         raise VerificationError("the last entries are not those of the last tile", code="ledger-corrupt")
     frontier: list[bytes | None] = []
     for hashes in partial:
@@ -192,9 +192,14 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     Raises:
         UsageError: an entry is longer than 65,535 bytes.
     """
-    if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
+    check_lengths(entries)
+    return b"".join([_LENGTH.pack(len(entry)) + entry for entry in entries])
+
+
+def check_lengths(entries: Sequence[bytes]) -> None:
+    """Raise UsageError where an entry is longer than 65,535 bytes."""
+    if max(map(len, entries), default=0) > MAX_ENTRY_BYTES:
         raise UsageError(f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes", hint="log its digest instead")
-    return b"".join(part for entry in entries for part in (struct.pack(">H", len(entry)), entry))
 
 
 def decode_bundle(data: bytes) -> tuple[bytes, ...]:

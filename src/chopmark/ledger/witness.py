@@ -5,11 +5,14 @@ Decides from the request, the log's keys and what was seen last; never looks at 
 in one atomic comparison and change, before it answers: two requests at once, or a restart, cannot make it cosign a
 smaller tree after a larger one.
 
+The protocol asks for a line by one trusted key of the log. This witness asks for a line by every key that it knows of the
+log, unless it is told that any one is enough: a stolen Ed25519 key alone then gets no cosignature.
+
 | status | when |
 |---|---|
 | 200 | cosigned; the body is the cosignature lines |
 | 400 | malformed, or the old size is beyond the checkpoint's |
-| 403 | no line by a key of this log, or a bad one |
+| 403 | a line by a key of this log is missing, or a bad one |
 | 404 | an unknown log |
 | 409 | the old size is not the one seen last; the body is the one seen last |
 | 422 | the proof does not prove, or two roots of one size |
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from chopmark.canonical import encode_base64
@@ -111,12 +114,14 @@ class Witness:
         logs: Mapping[str, Sequence[VerifierKey]],
         store: WitnessStore,
         clock: Clock,
+        any_key: Collection[str] = (),
     ) -> None:
         """Make a witness.
 
         Args:
             name: the key name of its cosignatures.
-            logs: origin -> the keys of that log; a line by one of them is enough, as the protocol says.
+            logs: origin -> the keys of that log; each of them has to sign.
+            any_key: origins of which a line by any one key is enough.
         """
         if not signers:
             raise UsageError("a witness has at least one key")
@@ -124,6 +129,7 @@ class Witness:
         self._name = name
         self._signers = tuple(signers)
         self._logs = dict(logs)
+        self._any_key = frozenset(any_key)
         self._store = store
         self._clock = clock
 
@@ -145,8 +151,10 @@ class Witness:
             valid = verify_lines(request.note.text, request.note.signatures, keys)
         except VerificationError as error:
             return _refuse(403, f"invalid signature: {error.message}")
-        if not valid:
-            return _refuse(403, "invalid signature: none by a key of this log")
+        missing = set(keys) - {line.key for line in valid}
+        if not valid or (missing and checkpoint.origin not in self._any_key):
+            algorithms = " and ".join(sorted(str(key.kind.algorithm) for key in missing))
+            return _refuse(403, f"invalid signature: none by this log's key with {algorithms}")
         while True:
             seen = self._store.newest(checkpoint.origin)
             refusal = judge(request, seen)

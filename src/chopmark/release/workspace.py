@@ -16,7 +16,16 @@ from typing import Final
 from chopmark import canonical
 from chopmark.artifacts import Digest, read_file
 from chopmark.errors import DecodeError, UsageError
-from chopmark.ledger.place import SqliteSettings, StoreSettings, store_lines
+from chopmark.ledger import WitnessPolicy
+from chopmark.ledger.place import (
+    LOG_CONFIG,
+    LogPlace,
+    SqliteSettings,
+    StoreSettings,
+    find_place,
+    read_log_place,
+    store_lines,
+)
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
 
 CONFIG: Final = "chopmark.toml"
@@ -28,6 +37,10 @@ class _Address(canonical.Strict, frozen=True, kw_only=True):
     url: str
 
 
+class _WitnessAddress(_Address, frozen=True, kw_only=True):
+    external: bool = False
+
+
 class _Config(canonical.Strict, frozen=True, kw_only=True):
     workspace: str
     root: str
@@ -36,7 +49,7 @@ class _Config(canonical.Strict, frozen=True, kw_only=True):
     channel: str
     service: _Address
     security: _Address
-    witness: dict[str, _Address] = {}
+    witness: dict[str, _WitnessAddress] = {}
     ledger: StoreSettings | None = None
 
 
@@ -49,6 +62,7 @@ class Workspace:
         pin: digest of the first root.json.
         channel: the channel that the operator publishes.
         service_url, security_url, witness_urls: who is reached over HTTP.
+        external_witnesses: those that somebody else than this organisation runs.
         store: where the ledger is kept, its files named from :attr:`state`.
     """
 
@@ -61,6 +75,7 @@ class Workspace:
     service_url: str
     security_url: str
     witness_urls: Mapping[str, str]
+    external_witnesses: tuple[str, ...] = ()
     store: StoreSettings = _EMBEDDED
 
     @property
@@ -143,6 +158,41 @@ class Workspace:
         data = read_file(folder / f"{root.trust.version}.trust.json", max_bytes=MAX_TRUST_BYTES)
         return root, open_trust(root, data)
 
+    def log_place(self, trust: TrustPolicy) -> LogPlace:
+        """Return where the ledger is, as *trust* and the workspace say."""
+        log, policy = trust.logs[0], WitnessPolicy.parse(trust.witness_policy)
+        named = {witness.name for witness in policy.witnesses}
+        return LogPlace(
+            folder=self.state,
+            origin=log.origin,
+            require=log.require,
+            store=self.store,
+            policy=policy,
+            keys=self.owner_keys("log"),
+            external=tuple(name for name in self.external_witnesses if name in named),
+            urls=self.witness_urls,
+        )
+
+
+def find_log(start: Path) -> tuple[LogPlace, Workspace | None]:
+    """Return the nearest log upwards from *start*: one of its own (``ledger.toml``), or that of the workspace beside it.
+
+    Raises:
+        UsageError: there is none.
+        DecodeError, Refused: what says where it is cannot be read, or trusted.
+    """
+    own, around = find_place(start, LOG_CONFIG), find_place(start, CONFIG)
+    if own is not None and (around is None or len(own.parts) >= len(around.parts)):
+        return read_log_place(own), None
+    if around is not None:
+        workspace = open_workspace(around)
+        return workspace.log_place(workspace.trusted()[1]), workspace
+    raise UsageError(
+        f"{start.resolve()}: is in no log and no workspace",
+        code="no-ledger",
+        hint="cd into one, or make one: chopmark ledger create DIR --origin log.example/models",
+    )
+
 
 def open_workspace(start: Path) -> Workspace:
     """Return the workspace that *start* is in: the nearest folder upwards with a ``chopmark.toml``.
@@ -180,6 +230,7 @@ def write_config(workspace: Workspace) -> bytes:
     ]
     for name, url in workspace.witness_urls.items():
         lines += ["", f"[witness.{name}]", f'url = "{url}"']
+        lines += ["external = true  # somebody else runs it"] if name in workspace.external_witnesses else []
     if workspace.store != _EMBEDDED:
         lines += store_lines(workspace.store, table="ledger")
     return ("\n".join(lines) + "\n").encode()
@@ -201,5 +252,6 @@ def _read(folder: Path) -> Workspace:
         service_url=config.service.url,
         security_url=config.security.url,
         witness_urls={canonical.check_name(n, what=CONFIG): address.url for n, address in config.witness.items()},
+        external_witnesses=tuple(name for name, address in config.witness.items() if address.external),
         store=config.ledger or _EMBEDDED,
     )

@@ -7,6 +7,7 @@ Everything that happens to a model is such a statement: in-toto Statement v1 in 
 leaf. Signatures are counted by owner and algorithm before the payload is decoded.
 """
 
+from chopmark.statements.about import VERSION as ABOUT_VERSION
 from chopmark.statements.about import about
 from chopmark.statements.build import add_signatures, sign
 from chopmark.statements.model import (
@@ -33,6 +34,7 @@ from chopmark.statements.wire import (
 )
 
 __all__ = [
+    "ABOUT_VERSION",
     "OMS_FILE",
     "PAYLOAD_TYPE",
     "Envelope",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ MAX_SUBJECTS = 10_000
 MAX_KEYID_CHARS = 128
 MAX_EMBEDDED_BYTES = 60_000
 """Envelopes up to this length stand in the leaf itself; a leaf holds at most 65,535 bytes."""
+MAX_LEAF_BYTES = 65_535
 
 
 class _Signature(canonical.Strict, frozen=True, kw_only=True):
@@ -143,6 +144,28 @@ class _ChannelLeaf(canonical.Strict, frozen=True, tag_field="kind", tag="channel
 _Leaf = _StatementLeaf | _DigestLeaf | _ChannelLeaf
 
 
+class _PlainEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """As :class:`_Envelope`, with its members in the order of RFC 8785."""
+
+    payload: str
+    payload_type: str = msgspec.field(name="payloadType")
+    signatures: list[_PlainSignature]
+
+
+class _PlainSignature(msgspec.Struct, forbid_unknown_fields=True):
+    keyid: str
+    sig: str
+
+
+class _PlainLeaf(msgspec.Struct, forbid_unknown_fields=True):
+    envelope: _PlainEnvelope
+    kind: Literal["statement"]
+    v: Literal[1]
+
+
+_PLAIN = msgspec.json.Decoder(_PlainLeaf)
+
+
 def decode_leaf(data: bytes) -> Envelope | Digest | None:
     """Read a ledger leaf.
 
@@ -152,7 +175,10 @@ def decode_leaf(data: bytes) -> Envelope | Digest | None:
     Raises:
         DecodeError: not a leaf of ours.
     """
-    leaf: _Leaf = canonical.decode_as(data, _Leaf, what="ledger leaf", max_bytes=65535, canonical=True)  # type: ignore[arg-type]
+    plain = _decode_plain(data)
+    if plain is not None:
+        return _envelope(plain)
+    leaf: _Leaf = canonical.decode_as(data, _Leaf, what="ledger leaf", max_bytes=MAX_LEAF_BYTES, canonical=True)  # type: ignore[arg-type]
     if leaf.v != 1:
         raise DecodeError(f"ledger leaf: version {leaf.v} is not known here")
     match leaf:
@@ -165,11 +191,29 @@ def decode_leaf(data: bytes) -> Envelope | Digest | None:
             return None
 
 
+def _decode_plain(data: bytes) -> _Envelope | None:
+    """Read the leaf that nearly all are, much faster; None where it is another one, or none.
+
+    Plain text without an escape has one way to be written, and what is read is written again and compared: so these
+    are the RFC 8785 bytes, whatever the fast reader would have let pass.
+    """
+    if len(data) > MAX_LEAF_BYTES or not data.isascii() or b"\\" in data:
+        return None
+    try:
+        leaf = _PLAIN.decode(data)
+    except msgspec.MsgspecError:
+        return None
+    if msgspec.json.encode(leaf) != data:
+        return None
+    signatures = [_Signature(sig=s.sig, keyid=s.keyid) for s in leaf.envelope.signatures]
+    return _Envelope(payload=leaf.envelope.payload, payload_type=leaf.envelope.payload_type, signatures=signatures)
+
+
 def decode_publication(data: bytes) -> Digest:
     """Read the leaf of a publication: the digest of its snapshot.json.
 
     Raises:
         DecodeError: not such a leaf.
     """
-    leaf = canonical.decode_as(data, _ChannelLeaf, what="ledger leaf", max_bytes=65535, canonical=True)
+    leaf = canonical.decode_as(data, _ChannelLeaf, what="ledger leaf", max_bytes=MAX_LEAF_BYTES, canonical=True)
     return Digest.parse(leaf.snapshot)

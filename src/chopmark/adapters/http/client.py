@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Final, Self
@@ -52,19 +53,27 @@ class Client:
         weakref.finalize(self, _close_all, self._idle)
 
     def send(
-        self, method: str, path: str, *, max_bytes: int, body: bytes = b"", content_type: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        max_bytes: int,
+        body: bytes = b"",
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """Return status and body of the answer.
 
         Args:
             path: begins with a slash, and is quoted.
+            headers: sent beside what HTTP needs; they never show in an error.
             max_bytes: one byte more at most is returned, so that a longer answer shows by its length.
 
         Raises:
             Exception: there was no answer, or not a whole one.
         """
         connection = self._take()
-        headers = {"Content-Type": content_type} if content_type else {}
+        sent = {**(headers or {}), **({"Content-Type": content_type} if content_type else {})}
         whole = False
         try:
             with _Watch(self._patience_s) as watch:
@@ -74,7 +83,7 @@ class Client:
                 watch.over(connection.sock)
                 connection.timeout = self._read_s
                 target = self._prefix + path
-                connection.request(method, target, body=body or None, headers=headers, preload_content=False)
+                connection.request(method, target, body=body or None, headers=sent, preload_content=False)
                 with closing(connection.getresponse()) as response:
                     status, data = response.status, _read(response, max_bytes, watch)
             whole = len(data) <= max_bytes

@@ -152,12 +152,6 @@ class Database:
             row: tuple[Value, ...] | None = self._connection.execute(sql, values).fetchone()
             return row
 
-    @contextmanager
-    def blob(self, table: str, column: str, row: int) -> Iterator[sqlite3.Blob]:
-        """Give one blob to read in parts."""
-        with self._lock, _translated(self.path), self._connection.blobopen(table, column, row, readonly=True) as blob:
-            yield blob
-
     def integer(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Return the one number that *sql* selects."""
         row = self.one(sql, values)

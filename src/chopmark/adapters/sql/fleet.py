@@ -40,6 +40,8 @@ _DEVICE: Final = (
     "id, spki, name, enrolled, challenge, challenged, used, seq, head, rejoin, held, released, tier, seen, standings"
 )
 _MAX_BODY_BYTES: Final = 1024 * 1024
+_CONFIRMED: Final = {True: 1, None: 0, False: -1}
+"""What the organisation's ledger says of a checkpoint: it agrees, it is not that far, it has another root."""
 
 
 class _Standing(canonical.Strict, frozen=True, kw_only=True):
@@ -200,16 +202,21 @@ class SqliteFleet(FleetStore):
     def count_refusals(self) -> int:
         return self._db.integer("SELECT count(*) FROM refusals")
 
-    def see_checkpoint(self, device: str, log: SeenLog, *, confirmed: bool) -> None:
+    def see_checkpoint(self, device: str, log: SeenLog, *, agreed: bool | None) -> None:
         sql = (
             "INSERT INTO checkpoints (origin, size, root, device, confirmed) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (origin, size, root) DO UPDATE SET confirmed = max(confirmed, excluded.confirmed)"
+            " ON CONFLICT (origin, size, root) DO UPDATE SET confirmed = excluded.confirmed WHERE confirmed = 0"
         )
-        self._db.run(sql, (log.origin, log.size, log.root, device, int(confirmed)))
+        self._db.run(sql, (log.origin, log.size, log.root, device, _CONFIRMED[agreed]))
+
+    def open_checkpoints(self, device: str) -> Sequence[SeenLog]:
+        sql = "SELECT origin, size, root FROM checkpoints WHERE device = ? AND confirmed = 0 ORDER BY size LIMIT 64"
+        rows = self._db.all(sql, (device,))
+        return [SeenLog(origin=as_str(o), size=as_int(s), root=as_bytes(r)) for o, s, r in rows]
 
     def seen_roots(self, origin: str, size: int, *, confirmed: bool) -> Mapping[bytes, str]:
-        sql = "SELECT device, root FROM checkpoints WHERE origin = ? AND size = ? AND confirmed >= ? ORDER BY root"
-        rows = self._db.all(sql, (origin, size, int(confirmed)))
+        sql = "SELECT device, root FROM checkpoints WHERE origin = ? AND size = ? AND confirmed IN (?, 1, ?) ORDER BY root"
+        rows = self._db.all(sql, (origin, size, *((1, 1) if confirmed else (0, -1))))
         return {as_bytes(root): as_str(device) for device, root in rows}
 
 

@@ -5,23 +5,26 @@ Leaf hashes are random, so a B-tree of them writes a page for nearly every entry
 log-structured merge tree:
 
     recent   the newest leaves, fewer than 4,096, in a small B-tree: a single append writes one page
-    run      4,096 leaves and more, one blob of records sorted by hash; eight runs of one size become one of the next
+    run      4,096 leaves and more, records sorted by hash; eight runs of one size become one of the next
+    part     2,048 records of a run, so that one is found without reading all; a run's parts have numbers in a row
 
 A record is the first 8 bytes of a leaf hash and its index (8 bytes, big-endian). That a prefix is the whole hash is looked
 up in the level 0 tile. Runs and ``recent`` together cover every entry once, in order: ``start`` and ``count`` say which.
 
-For large batches a filter in memory (8 bytes an entry, two bits set for each) tells most new leaves apart without a look
-at any run; a process that appends one by one never makes it.
+For large batches a filter in memory (4 to 32 bytes an entry) tells nearly all new leaves apart without a look at any run; a
+process that appends one by one never makes it.
 """
 
 from __future__ import annotations
 
 import operator
+import struct
 import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, takewhile
+from dataclasses import dataclass
+from itertools import takewhile
 from math import isqrt
 from typing import Final
 
@@ -30,14 +33,15 @@ from chopmark.errors import VerificationError
 
 SCHEMA: Final = """
 CREATE TABLE recent (hash BLOB PRIMARY KEY, idx INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE run (start INTEGER PRIMARY KEY, count INTEGER NOT NULL, data BLOB NOT NULL) STRICT
+CREATE TABLE run (start INTEGER PRIMARY KEY, count INTEGER NOT NULL, part INTEGER NOT NULL) STRICT;
+CREATE TABLE part (number INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT
 """
 _RUN: Final = 4096
 _FANOUT: Final = 8
 _TIERS: Final = 3
 """Runs of 2 Mi leaves and more are merged no further, so that no append waits for more than the merge of 32 MiB."""
+_PART: Final = 2048
 _RECORD: Final = 16
-_PREFIX: Final = 8
 _WIDTH: Final = 256
 _HASH: Final = 32
 _LOOKUP: Final = 256  # leaf hashes in one query
@@ -65,14 +69,13 @@ class LeafIndex:
     def add(self, leaves: Sequence[bytes], start: int) -> None:
         """Index *leaves*, the entries from *start* on; none of them is indexed yet."""
         waiting = self._db.integer("SELECT count(*) FROM recent")
-        rows = list(zip(leaves, range(start, start + len(leaves)), strict=True))
         if waiting + len(leaves) < _RUN:
+            rows = zip(leaves, range(start, start + len(leaves)), strict=True)
             self._db.run_many("INSERT INTO recent (hash, idx) VALUES (?, ?)", rows)
         else:
-            older = [(as_bytes(leaf), as_int(index)) for leaf, index in self._db.all("SELECT hash, idx FROM recent")]
+            older = [as_bytes(leaf) for leaf, _ in self._db.all("SELECT hash, idx FROM recent ORDER BY idx")]
             self._db.run("DELETE FROM recent")
-            records = sorted(leaf[:_PREFIX] + index.to_bytes(8, "big") for leaf, index in chain(older, rows))
-            self._write_run(start - len(older), len(records), b"".join(records))
+            self._write_run(start - len(older), sorted(_records([*older, *leaves], start - len(older))))
             self._merge()
         if self._filter is not None and self._filter.covered == start:
             self._filter.add(leaves)
@@ -85,13 +88,17 @@ class LeafIndex:
     def problems(self, size: int) -> Iterator[str]:
         """Compare every record with the level 0 tiles; yield what is wrong."""
         covered = 0
-        for start, count, data in self._runs():
-            if start != covered or len(data) != count * _RECORD or covered + count > size:
-                yield f"leaf index: the run at {start} does not follow entry {covered}"
+        parts = 0
+        for run in self._runs():
+            if run.start != covered or covered + run.count > size:
+                yield f"leaf index: the run at {run.start} does not follow entry {covered}"
                 return
-            covered += count
-            if not self._is_of(start, count, data):
-                yield f"leaf index: the run of entries {start} to {covered} is not what the tiles say"
+            covered += run.count
+            parts += run.parts
+            if not self._is_right(run):
+                yield f"leaf index: the run of entries {run.start} to {covered} is not what the tiles say"
+        if self._db.integer("SELECT count(*) FROM part") != parts:
+            yield "leaf index: there are parts of no run"
         recent = sorted((as_int(index), as_bytes(leaf)) for leaf, index in self._db.all("SELECT hash, idx FROM recent"))
         if [index for index, _ in recent] != list(range(covered, size)):
             yield f"leaf index: entries {covered} to {size} are not all indexed once"
@@ -125,61 +132,75 @@ class LeafIndex:
 
     def _find_in_runs(self, leaves: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
         left = set(leaves)
-        for row, count in self._db.all("SELECT start, count FROM run ORDER BY start DESC"):
+        for run in reversed(self._runs()):
             if not left:
                 return
-            start, length, prefixes = as_int(row), as_int(count), set(_prefixes(left))
-            # A search reads a part of the run for each leaf; for many leaves it is cheaper to read all of it at once.
-            if len(left) * 4 * isqrt(length) > length:
-                data = self._db.one("SELECT data FROM run WHERE start = ?", (start,))
-                hits = _search_all(as_bytes(data[0] if data else None), prefixes)
-            else:
-                hits = self._search(start, length, prefixes)
-            for index in hits:
+            for index in self._search(run, set(_prefixes(left))):
                 leaf = self._leaf(index)  # the prefix may be another leaf's
                 if leaf in left:
                     left.remove(leaf)
                     yield leaf, index
 
-    def _search(self, start: int, count: int, prefixes: Iterable[int]) -> list[int]:
-        """Return the indices under these *prefixes*: hashes are spread evenly, so each one's place can be guessed."""
-        hits: list[int] = []
-        with self._db.blob("run", "data", start) as blob:
-            for prefix in prefixes:
-                guess, reach = prefix * count >> 64, 64 + 2 * isqrt(count)
-                while True:  # hashes that somebody chose may lie elsewhere
-                    low, high = max(guess - reach, 0), min(guess + reach, count)
-                    blob.seek(low * _RECORD)
-                    numbers = _numbers(blob.read((high - low) * _RECORD))
-                    if (low == 0 or numbers[0] < prefix) and (high == count or numbers[-2] > prefix):
-                        break
-                    reach *= 4
-                hits += _matches(numbers, numbers[0::2], prefix)
-        return hits
+    def _search(self, run: _Run, prefixes: set[int]) -> Iterator[int]:
+        """Yield the indices under these *prefixes*.
+
+        Hashes are spread evenly, so that each one's place can be guessed; for many it is cheaper to read the whole run.
+        """
+        low = high = 0
+        numbers = keys = array("Q")
+        if len(prefixes) > run.parts:
+            low, high = 0, run.count
+            numbers = self._read(run, low, high)
+            keys = numbers[0::2]
+        for prefix in prefixes:
+            reach = isqrt(run.count)
+            while high - low < run.count:  # a few rounds at most, and for hashes that somebody chose
+                place = prefix * run.count >> 64
+                low, high = max(place - reach, 0), min(place + reach + 1, run.count)
+                low, high = low // _PART * _PART, min(-(-high // _PART) * _PART, run.count)
+                numbers = self._read(run, low, high)
+                keys = numbers[0::2]
+                if (low == 0 or keys[0] < prefix) and (high == run.count or keys[-1] > prefix):
+                    break
+                reach *= 8
+            at = bisect_left(keys, prefix)
+            while at < len(keys) and keys[at] == prefix:
+                yield numbers[2 * at + 1]
+                at += 1
+
+    def _read(self, run: _Run, low: int, high: int) -> array[int]:
+        """Return the records [low, high) as numbers; both lie between two parts, or at the end."""
+        sql = "SELECT data FROM part WHERE number >= ? AND number < ? ORDER BY number"
+        rows = self._db.all(sql, (run.part + low // _PART, run.part - (-high // _PART)))
+        numbers = _numbers(b"".join([as_bytes(row[0]) for row in rows]))
+        if len(numbers) != 2 * (high - low):
+            raise VerificationError(f"the leaf index of entries from {run.start} on is damaged", code="ledger-corrupt")
+        return numbers
 
     def _merge(self) -> None:
         """Make one run of the newest eight and more that are of one size, or smaller than that."""
         while True:
-            rows = self._db.all("SELECT start, count FROM run ORDER BY start DESC LIMIT 128")
-            newest = [(as_int(start), _tier(as_int(count))) for start, count in rows]
+            newest = self._runs()[:-129:-1]
             runs = next((some for tier in range(_TIERS) if len(some := _up_to(tier, newest)) >= _FANOUT), None)
             if runs is None:
                 return
-            first = runs[-1][0]
-            parts = [as_bytes(row[0]) for row in self._db.all("SELECT data FROM run WHERE start >= ?", (first,))]
-            # Sorted runs one behind the other: what Python's sort merges without comparing more than it must.
-            records = [part[at : at + _RECORD] for part in parts for at in range(0, len(part), _RECORD)]
-            records.sort()
-            self._db.run("DELETE FROM run WHERE start >= ?", (first,))
-            self._write_run(first, len(records), b"".join(records))
+            records: list[bytes] = []
+            for run in runs:
+                records += struct.unpack("16s" * run.count, _swapped(self._read(run, 0, run.count)))
+                self._db.run("DELETE FROM run WHERE start = ?", (run.start,))
+                self._db.run("DELETE FROM part WHERE number >= ? AND number < ?", (run.part, run.part + run.parts))
+            records.sort()  # sorted runs one behind the other: Python's sort compares no more than it must
+            self._write_run(runs[-1].start, records)
 
-    def _write_run(self, start: int, count: int, data: bytes) -> None:
-        self._db.run("INSERT INTO run (start, count, data) VALUES (?, ?, ?)", (start, count, data))
+    def _write_run(self, start: int, records: Sequence[bytes]) -> None:
+        part = self._db.integer("SELECT coalesce(max(number) + 1, 0) FROM part")
+        self._db.run("INSERT INTO run (start, count, part) VALUES (?, ?, ?)", (start, len(records), part))
+        parts = (b"".join(records[at : at + _PART]) for at in range(0, len(records), _PART))
+        self._db.run_many("INSERT INTO part (number, data) VALUES (?, ?)", enumerate(parts, start=part))
 
-    def _runs(self) -> Iterator[tuple[int, int, bytes]]:
-        for row in self._db.all("SELECT start, count FROM run ORDER BY start"):
-            data = self._db.one("SELECT data FROM run WHERE start = ?", (row[0],))
-            yield as_int(row[0]), as_int(row[1]), as_bytes(data[0] if data else None)
+    def _runs(self) -> list[_Run]:
+        rows = self._db.all("SELECT start, count, part FROM run ORDER BY start")
+        return [_Run(as_int(start), as_int(count), as_int(part)) for start, count, part in rows]
 
     def _leaf(self, index: int) -> bytes:
         """Return the hash of entry *index* as the tiles have it."""
@@ -188,59 +209,90 @@ class LeafIndex:
         row = self._db.one(sql, (offset * _HASH + 1, tile))
         return as_bytes(row[0] if row else None)
 
-    def _is_of(self, start: int, count: int, data: bytes) -> bool:
+    def _is_right(self, run: _Run) -> bool:
         """Tell whether a run is the sorted records of its entries."""
+        start, count = run.start, run.count
         tiles = self._db.all(
             "SELECT data FROM tile WHERE level = 0 AND idx >= ? AND idx <= ? ORDER BY idx",
             (start // _WIDTH, (start + count - 1) // _WIDTH),
         )
         hashes = b"".join(as_bytes(row[0]) for row in tiles)[start % _WIDTH * _HASH :][: count * _HASH]
-        prefixes = _numbers(hashes)[0::4]
-        numbers = _numbers(data)
+        prefixes, numbers = _prefixes([hashes]), self._read(run, 0, count)
         keys, indices = numbers[0::2], [index - start for index in numbers[1::2]]
         if len(prefixes) != count or len(set(indices)) != count or min(indices) != 0 or max(indices) != count - 1:
             return False
         return array("Q", map(prefixes.__getitem__, indices)) == keys and all(map(operator.le, keys, keys[1:]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Entries [start, start + count); its records are in the parts from *part* on."""
+
+    start: int
+    count: int
+    part: int
+
+    @property
+    def parts(self) -> int:
+        return -(-self.count // _PART)
+
+
 class _Filter:
-    """Tells what is certainly not among the leaves that were added.
+    """Tells what is certainly not among the leaves that were added: a Bloom filter of words, two bits a leaf.
+
+    Both bits of a leaf are in one word, so that adding or asking touches memory once; a word has 30 bits, which Python
+    handles fastest. With a word for each leaf it lets eight in a thousand through that were not added, with four words one.
 
     Attributes:
         covered: how many leaves were added: the first that many entries of the log.
     """
 
-    _LARGEST_BITS = 31
-    """256 MiB: a log of more than 32 Mi entries looks into its runs more often than is needed."""
+    _LARGEST_BITS = 26
+    """64 Mi words, 256 MiB: a log of more entries looks into its runs more often than is needed."""
 
     def __init__(self, expected: int) -> None:
-        # 64 to 128 bits an entry once it has grown to twice what is expected.
-        self._bits = min(max(expected.bit_length() + 7, 20), self._LARGEST_BITS)
-        self._field = bytearray(1 << (self._bits - 3))
+        bits = min(max(expected.bit_length() + 2, 16), self._LARGEST_BITS)
+        self._words = array("I", bytes(4 << bits))
+        self._shift = 32 - bits
         self.covered = 0
 
     def is_full(self, size: int) -> bool:
-        return self._bits < self._LARGEST_BITS and size << 6 > 1 << self._bits
+        return size > len(self._words) and len(self._words) < 1 << self._LARGEST_BITS
 
     def add(self, leaves: Sequence[bytes]) -> None:
-        field, shift, mask = self._field, 64 - self._bits, (1 << self._bits) - 1
-        for prefix in _prefixes(leaves):
-            one, other = prefix >> shift, prefix & mask
-            field[one >> 3] |= 1 << (one & 7)
-            field[other >> 3] |= 1 << (other & 7)
+        words, shift, masks = self._words, self._shift, _MASKS
+        for place, bits in _halves(leaves):
+            words[place >> shift] |= masks[bits & 1023]
         self.covered += len(leaves)
 
     def matching(self, leaves: Sequence[bytes]) -> list[bytes]:
-        field, shift, mask = self._field, 64 - self._bits, (1 << self._bits) - 1
-        some = [
-            (prefix & mask, leaf)
-            for prefix, leaf in zip(_prefixes(leaves), leaves, strict=True)
-            if field[prefix >> shift + 3] >> ((prefix >> shift) & 7) & 1
+        words, shift, masks = self._words, self._shift, _MASKS
+        return [
+            leaf
+            for (place, bits), leaf in zip(_halves(leaves), leaves, strict=True)
+            if words[place >> shift] & (mask := masks[bits & 1023]) == mask
         ]
-        return [leaf for other, leaf in some if field[other >> 3] >> (other & 7) & 1]
 
 
-def _prefixes(leaves: Iterable[bytes]) -> Sequence[int]:
+_MASKS: Final = tuple(1 << (low & 31) % 30 | 1 << (low >> 5) % 30 for low in range(1024))
+
+
+def _halves(leaves: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield two numbers of 32 bits of each leaf."""
+    numbers = array("I")
+    numbers.frombytes(b"".join(leaves))
+    return zip(numbers[0::8], numbers[1::8], strict=True)
+
+
+def _records(leaves: Sequence[bytes], start: int) -> tuple[bytes, ...]:
+    """Return the records of *leaves*, unsorted; all of them at once, since one by one takes longer than sorting."""
+    numbers = array("Q", bytes(_RECORD * len(leaves)))
+    numbers[0::2] = _prefixes(leaves)
+    numbers[1::2] = array("Q", range(start, start + len(leaves)))
+    return struct.unpack("16s" * len(leaves), _swapped(numbers))
+
+
+def _prefixes(leaves: Iterable[bytes]) -> array[int]:
     return _numbers(b"".join(leaves))[0::4]
 
 
@@ -248,26 +300,18 @@ def _numbers(data: bytes) -> array[int]:
     """Return big-endian 64-bit numbers."""
     numbers = array("Q")
     numbers.frombytes(data)
+    return _swapped(numbers)
+
+
+def _swapped(numbers: array[int]) -> array[int]:
+    """Turn *numbers* from big-endian into this machine's order, or back; in place."""
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers
 
 
-def _search_all(data: bytes, prefixes: Iterable[int]) -> list[int]:
-    numbers = _numbers(data)
-    keys = numbers[0::2]
-    return [hit for prefix in prefixes for hit in _matches(numbers, keys, prefix)]
-
-
-def _matches(numbers: array[int], keys: array[int], prefix: int) -> Iterator[int]:
-    at = bisect_left(keys, prefix)
-    while at < len(keys) and keys[at] == prefix:
-        yield numbers[2 * at + 1]
-        at += 1
-
-
-def _up_to(tier: int, newest: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    return list(takewhile(lambda run: run[1] <= tier, newest))
+def _up_to(tier: int, newest: Sequence[_Run]) -> list[_Run]:
+    return list(takewhile(lambda run: _tier(run.count) <= tier, newest))
 
 
 def _tier(count: int) -> int:

@@ -35,6 +35,7 @@ def status(start: Path, url: str | None) -> Answer:
     from chopmark.apps.cli.releasing import version_of
     from chopmark.apps.cli.wiring import Site
     from chopmark.channel.walk import Seen, to_channel, to_status
+    from chopmark.ledger import witnessed_by
 
     site = Site.at(start)
     fetcher, now, name = (
@@ -44,6 +45,7 @@ def status(start: Path, url: str | None) -> Answer:
     )
     found = to_status(site.root, site.trust, fetcher, seen=Seen(), channel=name, now=now)
     file = to_channel(found, fetcher, name=name, now=now)
+    seen = witnessed_by(site.log_place.policy, found.logged.witnesses, site.log_place.external)
     body = {
         "ok": True,
         "channel": file.name,
@@ -52,6 +54,7 @@ def status(start: Path, url: str | None) -> Answer:
             "origin": found.logged.origin,
             "size": found.logged.head.size,
             "witnesses": list(found.logged.witnesses),
+            "witnessed": seen,
         },
         "status": {"version": found.status.version, "issued": found.status.issued},
         "revoked": [{"of": e.kind, "digest": e.digest, "reason": e.reason} for e in found.status.revoked],
@@ -65,6 +68,6 @@ def status(start: Path, url: str | None) -> Answer:
     witnesses = ", ".join(found.logged.witnesses)
     return body, [
         good(f"{file.name} {file.version}: entry {found.logged.index} of {found.logged.head.size}, by {witnesses}"),
-        f"  status {found.status.version}, issued {found.status.issued:%Y-%m-%d %H:%M}Z; witnessed: internal only",
+        f"  status {found.status.version}, issued {found.status.issued:%Y-%m-%d %H:%M}Z; {seen}",
         *columns([*rows, *revoked], indent="  "),
     ]

@@ -277,19 +277,20 @@ def _git(site: Site) -> tuple[dict[str, object], str]:
 
 
 def _ledger(site: Site) -> tuple[dict[str, object], str]:
-    from chopmark.ledger import Checkpoint, WitnessPolicy, decode_note, verify_checkpoint
+    from chopmark.ledger import Checkpoint, decode_note, verify_checkpoint, witnessed_by
 
-    log = site.ledger
+    log, place = site.ledger, site.log_place
     note = log.witnessed_checkpoint()
     size = log.checkpoint.size
-    witnessed, who = 0, 0
+    witnessed = 0
+    who: tuple[str, ...] = ()
     if note is not None:
         witnessed = Checkpoint.decode(decode_note(note).text).size
         keys = [key.encode() for key in log.verifier_keys]
-        policy = WitnessPolicy.parse(site.trust.witness_policy)
-        who = len(verify_checkpoint(note, origin=log.origin, require=keys, policy=policy).cosigned_by)
-    text = f"{size} entries, {witnessed} of them witnessed by {who}; witnessed: internal only"
-    return {"size": size, "witnessed": witnessed, "witnesses": who}, text
+        who = verify_checkpoint(note, origin=log.origin, require=keys, policy=place.policy).cosigned_by
+    phrase = witnessed_by(place.policy, who, place.external)
+    text = f"{size} entries, {witnessed} of them witnessed by {len(who)}; {phrase}"
+    return {"size": size, "witnessed": witnessed, "witnesses": len(who), "witnessed_by": phrase}, text
 
 
 def _channel(site: Site) -> tuple[dict[str, object], str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -51,6 +52,20 @@ def start_service(part: str, ctx: click.Context) -> None:
     if part == "witness":
         argv += ["--name", WITNESS]
     service.main([*argv, *ctx.args])  # what the user adds stands later, and so decides
+
+
+def start_own_witness(folder: Path, port: int, ctx: click.Context) -> None:
+    """Hand over to ``apps.service`` for the witness in *folder*, which belongs to no workspace."""
+    import chopmark.apps.service.main as service
+
+    service.main(["witness", "--folder", str(folder), "--port", str(port), *ctx.args])
+
+
+def start_log_server(ctx: click.Context, argv: Sequence[str]) -> None:
+    """Hand over to ``apps.service``, for the nearest log, until it is told to stop."""
+    import chopmark.apps.service.main as service
+
+    service.main(["ledger", "--workspace", str(ctx.obj), *argv, *ctx.args])
 
 
 @click.group()

@@ -6,18 +6,19 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chopmark.adapters.kms import file as kms
+from chopmark.apps.cli.ledger.wiring import check_settings, make_scaled, published, scaled_stores
 from chopmark.artifacts import sync_folder, write_file
 from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
 from chopmark.errors import UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
-from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
+from chopmark.release.workspace import CONFIG, Workspace, find_log, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, sign
 from chopmark.trust import TrustedRoot, TrustPolicy
 
@@ -29,15 +30,17 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.place import LogPlace, PostgresSettings, StoreSettings
-    from chopmark.ledger.ports import HeadStore, LogFiles, LogStore, WitnessClient
+    from chopmark.ledger.index import TrustedIndex
+    from chopmark.ledger.index.ports import IndexStore
+    from chopmark.ledger.place import LogPlace, StoreSettings, WitnessPlace
+    from chopmark.ledger.ports import HeadStore, LogFiles, LogServer, LogStore, WitnessClient
     from chopmark.ledger.sequencer import Ledger
+    from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
     from chopmark.release.founding import Founding
 
 WITNESS: Final = "witness-1"
-_PROBE: Final = "staging/probe"
 
 
 class Site:
@@ -76,18 +79,7 @@ class Site:
     @property
     def log_place(self) -> LogPlace:
         """Where the ledger is, as trust.json and the workspace say."""
-        from chopmark.ledger import WitnessPolicy
-        from chopmark.ledger.place import LogPlace
-
-        log = self.trust.logs[0]
-        return LogPlace(
-            folder=self.workspace.state,
-            origin=log.origin,
-            require=log.require,
-            store=self.workspace.store,
-            policy=WitnessPolicy.parse(self.trust.witness_policy),
-            keys=self.workspace.owner_keys("log"),
-        )
+        return self.workspace.log_place(self.trust)
 
     @cached_property
     def evidence(self) -> StatementLedger:
@@ -195,21 +187,23 @@ class Site:
 
     def witnesses(self) -> dict[str, WitnessClient]:
         """Return the way to each witness."""
-        from chopmark.adapters.http.witness import HttpWitness
-
-        return {name: HttpWitness(url) for name, url in self.workspace.witness_urls.items()}
+        return LogSite(self.log_place).witnesses()
 
     def own_witness(self) -> WitnessClient:
         """Return the workspace's witness inside this process, where nothing else runs."""
+        from chopmark.ledger.witness import DirectWitness
+
+        return DirectWitness(self.witness())
+
+    def witness(self) -> Witness:
+        """Return the workspace's witness itself, with its keys."""
         from chopmark.adapters.sql import witness
         from chopmark.ledger import VerifierKey
-        from chopmark.ledger.witness import DirectWitness, Witness
+        from chopmark.ledger.witness import Witness
 
         logs = {log.origin: [VerifierKey.decode(key) for key in log.require] for log in self.trust.logs}
         store = witness.load(self.workspace.witness_db(WITNESS))
-        return DirectWitness(
-            Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
-        )
+        return Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
 
 
 class LogSite:
@@ -226,18 +220,7 @@ class LogSite:
         Raises:
             UsageError: there is none.
         """
-        from chopmark.ledger.place import LOG_CONFIG, find_place, read_log_place
-
-        own, workspace = find_place(start, LOG_CONFIG), find_place(start, CONFIG)
-        if own is not None and (workspace is None or len(own.parts) >= len(workspace.parts)):
-            return cls(read_log_place(own))
-        if workspace is not None:
-            return cls(Site.at(workspace).log_place)
-        raise UsageError(
-            f"{start.resolve()}: is in no log and no workspace",
-            code="no-ledger",
-            hint="cd into one, or make one: chopmark ledger create DIR --origin log.example/models",
-        )
+        return cls(find_log(start)[0])
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -256,47 +239,87 @@ class LogSite:
 
         settings = self.place.store
         if not isinstance(settings, SqliteSettings):
-            return _scaled_stores(settings, origin=self.place.origin, require=self.place.require)
+            return scaled_stores(settings, origin=self.place.origin, require=self.place.require)
         return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
 
+    @property
+    def files(self) -> LogFiles:
+        """The log read as its static files, without its keys."""
+        from chopmark.ledger.files import LedgerFiles
+        from chopmark.ledger.index import StoredFiles
+        from chopmark.ledger.place import SqliteSettings
 
-def _scaled_stores(settings: PostgresSettings, *, origin: str, require: Sequence[str]) -> tuple[LogStore, HeadStore]:
-    """Return the stores of a log in PostgreSQL and an object store; UsageError where their clients are not installed."""
-    try:
-        from chopmark.adapters.blobs.objects import open_objects
-        from chopmark.adapters.sql.postgres import open_log
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
-    objects = open_objects(settings.objects, settings.options)
-    return open_log(settings.database, objects=objects, origin=origin, require=require)
+        if not isinstance(self.place.store, SqliteSettings):  # they are static files already
+            return published(self.place.store)
+        store, heads = self.stores
+        return StoredFiles(LedgerFiles(store=store, heads=heads))
+
+    def witnesses(self) -> dict[str, WitnessClient]:
+        """Return policy name -> the way to that witness; one address is one witness, with one or more keys."""
+        from chopmark.adapters.http.witness import HttpWitness
+
+        clients = {url: HttpWitness(url) for url in self.place.urls.values()}
+        return {name: clients[url] for name, url in self.place.urls.items()}
+
+    def witnessed(self) -> str:
+        """Say in a phrase who saw the newest witnessed checkpoint."""
+        from chopmark.errors import Refused
+        from chopmark.ledger import verify_checkpoint, witnessed_by
+
+        place, note = self.place, self.ledger.witnessed_checkpoint()
+        names: tuple[str, ...] = ()
+        with suppress(Refused):  # cosigned under another policy than today's is not witnessed
+            if note is not None:
+                seen = verify_checkpoint(note, origin=place.origin, require=place.require, policy=place.policy)
+                names = seen.cosigned_by
+        return witnessed_by(place.policy, names, place.external)
 
 
-def _check_settings(settings: StoreSettings) -> None:
-    """Refuse what must not be written into a file: a password, a store that forgets."""
-    from chopmark.ledger.place import SqliteSettings
+class IndexSite:
+    """The index of a log: a log of its own in the folder ``index`` beside the log's stores, and its map."""
 
-    if not isinstance(settings, SqliteSettings):
-        _scaled_stores(settings, origin="", require=())
-        if settings.objects.startswith("memory:"):
-            hint = "file:///folder, s3://bucket/prefix, gs://bucket/prefix"
-            raise UsageError("a log is not kept in memory", hint=hint)
+    def __init__(self, site: LogSite) -> None:
+        from chopmark.ledger.place import read_log_place
+        from chopmark.statements import ABOUT_VERSION
 
+        self.source = site
+        self.folder = site.place.path("index")
+        self.version = ABOUT_VERSION
+        if not self.there(site):
+            hint = "chopmark ledger index update"
+            raise UsageError(f"{site.place.origin} has no index here", code="no-index", hint=hint)
+        self.own = LogSite(read_log_place(self.folder), clock=site.clock)
 
-def _make_scaled(settings: PostgresSettings, *, origin: str, once: bool = True) -> None:
-    """Make the tables of an empty log, after a look at the object store: it is empty, and creates an object once."""
-    from chopmark.adapters.blobs.objects import open_objects
-    from chopmark.adapters.sql.postgres import create
+    @staticmethod
+    def there(site: LogSite) -> bool:
+        """Tell whether the log has an index here."""
+        from chopmark.ledger.place import LOG_CONFIG
 
-    objects = open_objects(settings.objects, settings.options)
-    if next(objects.names(""), None) is not None:
-        raise UsageError(f"{settings.objects}: is not empty", hint="give each log a prefix of its own")
-    created = objects.create(_PROBE, b"1"), objects.create(_PROBE, b"2")
-    objects.remove(_PROBE)
-    if created != (True, False):
-        raise UsageError(
-            f"{settings.objects}: overwrites what is there", hint="it has to honour If-None-Match: * on PUT"
+        return (site.place.path("index") / LOG_CONFIG).is_file()
+
+    @classmethod
+    def made(cls, site: LogSite) -> IndexSite:
+        """Open the index, which is made where there is none."""
+        if not cls.there(site):
+            create_log(site.place.path("index"), origin=f"{site.place.origin}/index", once=True)
+        return cls(site)
+
+    @property
+    def trusted(self) -> TrustedIndex:
+        """What a verifier relies on: the keys and witnesses that both configurations name."""
+        from chopmark.ledger.index import TrustedIndex, TrustedLog
+
+        source, own = (
+            TrustedLog(origin=place.origin, require=place.require, policy=place.policy)
+            for place in (self.source.place, self.own.place)
         )
-    create(settings.database, origin, once=once)
+        return TrustedIndex(source=source, own=own, about=self.version)
+
+    def store(self, path: Path) -> IndexStore:
+        """Open the map in *path*; one that is not there has read nothing yet."""
+        from chopmark.adapters.sql import index
+
+        return index.opened(path, origin=self.source.place.origin, version=self.version)
 
 
 def open_log_files(where: str) -> LogFiles:
@@ -307,6 +330,13 @@ def open_log_files(where: str) -> LogFiles:
     if where.startswith(("http://", "https://")):
         return HttpLog(where)
     return FolderLog(Path(where.removeprefix("file://")))
+
+
+def open_log_server(url: str, token: str) -> LogServer:
+    """Return the way to a log's server."""
+    from chopmark.adapters.http.ledger import HttpAppender
+
+    return HttpAppender(url, token)
 
 
 def create_log(folder: Path, *, origin: str, once: bool, settings: StoreSettings | None = None) -> LogPlace:
@@ -325,7 +355,7 @@ def create_log(folder: Path, *, origin: str, once: bool, settings: StoreSettings
 
     folder = folder.resolve()
     settings = settings or SqliteSettings()
-    _check_settings(settings)
+    check_settings(settings)
     with _built(folder) as building:
         signers = [
             kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
@@ -338,9 +368,51 @@ def create_log(folder: Path, *, origin: str, once: bool, settings: StoreSettings
         if isinstance(settings, SqliteSettings):
             create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
         else:
-            _make_scaled(settings, origin=origin, once=once)
+            make_scaled(settings, origin=origin, once=once)
             _ = LogSite(read_log_place(building)).ledger  # shows the checkpoint of an empty log
     return read_log_place(folder)
+
+
+def create_witness(
+    folder: Path, *, name: str, logs: Sequence[str], any_key: Sequence[str], url: str, algorithms: Sequence[Algorithm]
+) -> WitnessPlace:
+    """Make a witness of its own with new keys, which has seen nothing; nothing is left where it cannot be finished.
+
+    Raises:
+        UsageError: *folder* exists and is not empty.
+        DecodeError: *name* is none, or *logs* are no log keys.
+    """
+    from chopmark.adapters.sql import witness
+    from chopmark.ledger import witness_key
+    from chopmark.ledger.place import WITNESS_CONFIG, read_witness_place, write_witness_config
+
+    folder = folder.resolve()
+    with _built(folder) as building:
+        for algorithm in algorithms:
+            signer = kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
+            witness_key(name, signer.public)  # a name that no line can carry is found before there is a witness
+        write_file(building / WITNESS_CONFIG, write_witness_config(name, logs, any_key=any_key, url=url))
+        witness.create(read_witness_place(building).memory).close()
+    return read_witness_place(folder)
+
+
+def open_witness(start: Path) -> Witness:
+    """Open the nearest witness upwards from *start*: one of its own, or the workspace's.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from chopmark.adapters.sql import witness
+    from chopmark.ledger.place import WITNESS_CONFIG, find_either, read_witness_place
+    from chopmark.ledger.witness import Witness
+
+    folder, config = find_either(start, WITNESS_CONFIG, CONFIG)
+    if config == CONFIG:
+        return Site.at(folder).witness()
+    place = read_witness_place(folder)
+    signers, store = kms.load_all(place.keys), witness.load(place.memory)
+    clock = SystemClock()
+    return Witness(name=place.name, signers=signers, logs=place.logs, any_key=place.any_key, store=store, clock=clock)
 
 
 @contextmanager
@@ -380,7 +452,7 @@ def create_workspace(
     check_name(name, what="workspace")
     check_name(channel, what="channel")
     if store is not None:
-        _check_settings(store)
+        check_settings(store)
     folder = folder.resolve()
     with _built(folder) as building:
         _fill(building, name=name, channel=channel, port=port, store=store)
@@ -455,7 +527,7 @@ def _make_stores(workspace: Workspace, origin: str, trust: TrustPolicy) -> None:
     if isinstance(workspace.store, SqliteSettings):
         create_ledger(workspace.ledger_db, workspace.head_db, origin=origin)
     else:
-        _make_scaled(workspace.store, origin=origin)
+        make_scaled(workspace.store, origin=origin)
     fleet.create(workspace.fleet_db).close()
     path = workspace.witness_db(WITNESS)
     path.parent.mkdir()

@@ -24,6 +24,7 @@ from chopmark import canonical
 READ_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 30.0
 CONNECTIONS_PER_PEER: Final = 64
+CONNECTIONS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,13 @@ class Limits:
         read_s: seconds for the head of a request, and again for its body.
         write_s: seconds in which a client that takes an answer must make room for more of it.
         per_peer: connections at a time from one IPv4 address or IPv6 /64; 0 for any number, where a proxy is the peer.
+        at_once: connections at a time from all of them; beyond it the transport answers 503 by itself.
     """
 
     read_s: float = READ_SECONDS
     write_s: float = WRITE_SECONDS
     per_peer: int = CONNECTIONS_PER_PEER
+    at_once: int = CONNECTIONS
 
 
 def limited_protocol(limits: Limits) -> type[H11Protocol]:

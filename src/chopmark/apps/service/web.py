@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all three configurations share: errors as JSON, headers, and no word about what is inside.
+"""What all configurations share: errors as JSON, headers, and no word about what is inside.
 
 An error answers ``{"code", "message", "hint"}``. Codes in :data:`STATUS` are about what the client sent and are told;
 everything else is told as "later" (503) or "our fault" (500), and its details go to stderr only.
@@ -30,6 +30,7 @@ STATUS: Final[Mapping[str, int]] = {
     "report-misdirected": 403,
     "statement-unsigned": 403,
     "statement-forbidden": 403,
+    "statement-elsewhere": 403,
     "device-unknown": 404,
     "not-found": 404,
     "report-stale": 409,
@@ -49,13 +50,17 @@ def json_response(value: object, *, status: int = 200, headers: Mapping[str, str
 def raw_response(
     data: bytes, *, media_type: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response[bytes]:
-    """Return bytes as they are."""
-    return Response(data, media_type=media_type, status_code=status, headers={**_HEADERS, **(headers or {})})
+    """Return bytes as they are, under exactly this type: the framework would add a character set to every text."""
+    given = {**_HEADERS, "Content-Type": media_type, **(headers or {})}
+    return Response(data, media_type=media_type, status_code=status, headers=given)
 
 
-def problem(status: int, code: str, message: str, hint: str = "") -> Response[bytes]:
+def problem(
+    status: int, code: str, message: str, hint: str = "", *, headers: Mapping[str, str] | None = None
+) -> Response[bytes]:
     """Return an error."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    if status == 503:
+        headers = {"Retry-After": str(RETRY_AFTER_S), **(headers or {})}
     return json_response({"code": code, "message": message, "hint": hint}, status=status, headers=headers)
 
 

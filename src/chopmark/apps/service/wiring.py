@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the three configurations are made of: the only place in this app that names adapters.
+"""What the four configurations are made of: the only place in this app that names adapters.
 
-All of them start from a workspace; each opens only what is its own. A witness never opens the ledger, the security host
-never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the security host's state) is made only when
-*create* says so: a fresh one in the place of a lost one would forget it.
+All of them start from a workspace, or a witness and a log server from a folder of their own; each opens only what is its own. A witness
+never opens the ledger, the security host never the fleet. What remembers the past (``fleet.db``, ``witness.db``, the
+security host's state) is made only when *create* says so: a fresh one in the place of a lost one would forget it.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,17 +19,21 @@ from pathlib import Path
 from typing import Final
 
 from litestar import Litestar
+from litestar.handlers import ASGIRouteHandler
 
 from chopmark import canonical
 from chopmark.adapters.alerts.file import FileSink
+from chopmark.adapters.http.witness import HttpWitness
 from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql import fleet as sql_fleet
 from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.adapters.sql import witness as sql_witness
+from chopmark.apps.service.admission import Admission, admitter
+from chopmark.apps.service.append_routes import Appends, append_routes, say_why
 from chopmark.apps.service.fleet_routes import fleet_routes
 from chopmark.apps.service.security_routes import security_routes
-from chopmark.apps.service.static import bytes_reader, folder_reader, mount, only
+from chopmark.apps.service.static import Reader, bytes_reader, folder_reader, mount, only
 from chopmark.apps.service.web import application
 from chopmark.apps.service.witness_routes import witness_routes
 from chopmark.artifacts import read_file, write_file
@@ -37,11 +42,17 @@ from chopmark.clock import SystemClock
 from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.fleet import Fleet
 from chopmark.ledger import VerifierKey
+from chopmark.ledger.feed import feed
 from chopmark.ledger.files import LedgerFiles, PublishedFiles
-from chopmark.ledger.place import PostgresSettings
+from chopmark.ledger.intake import WAITING, Intake
+from chopmark.ledger.place import LogPlace, PostgresSettings, SqliteSettings, WitnessPlace
+from chopmark.ledger.ports import HeadStore, LogStore, ObjectStore
+from chopmark.ledger.sequencer import Ledger
+from chopmark.ledger.static import CHECKPOINT
+from chopmark.ledger.tokens import TOKENS, Rates, TokenFile
 from chopmark.ledger.witness import Witness
-from chopmark.release.workspace import Workspace
-from chopmark.trust import LogKeys
+from chopmark.release.workspace import Workspace, find_log, open_workspace
+from chopmark.trust import TrustPolicy
 
 STATUS_OWNER: Final = "status-host"
 VERIFIER_OWNER: Final = "verifier"
@@ -71,7 +82,7 @@ def service(workspace: Workspace, *, create: bool, paths: ServicePaths, public_e
     path = workspace.fleet_db
     store = sql_fleet.create(path) if create and not path.exists() else sql_fleet.load(path)
     close: list[Callable[[], None]] = [store.close]
-    ledger = _ledger(workspace, trust.logs[0], close)
+    ledger = _ledger(workspace.log_place(trust), close)
     clock = SystemClock()
     fleet = Fleet(
         workspace=trust.workspace,
@@ -108,6 +119,17 @@ def witness(workspace: Workspace, *, name: str, create: bool) -> Litestar:
     return application(witness_routes(made), close=[store.close])
 
 
+def own_witness(place: WitnessPlace) -> Litestar:
+    """Return a witness of its own: it knows the logs in its ``witness.toml``, and belongs to no workspace.
+
+    Its memory is opened and never made: a fresh one in the place of a lost one would cosign a second history.
+    """
+    store = sql_witness.load(place.memory)
+    signers, clock = kms.load_all(place.keys), SystemClock()
+    made = Witness(name=place.name, signers=signers, logs=place.logs, any_key=place.any_key, store=store, clock=clock)
+    return application(witness_routes(made), close=[store.close])
+
+
 def security(workspace: Workspace, *, create: bool, interval: timedelta) -> Litestar:
     """Return the security host: it signs the status with its own keys, and changes it on two people's word."""
     _, trust = workspace.trusted()
@@ -127,6 +149,123 @@ def security(workspace: Workspace, *, create: bool, interval: timedelta) -> Lite
     return application(security_routes(host))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What a log server does.
+
+    Attributes:
+        tokens: who may append; None for the file beside the log.
+        folder: serve an exported log, for reading.
+        read_only: take no entries, and open no key.
+        public_entries: serve the entries too.
+        require_signature: take only what a role of the workspace signed and may sign; else any bytes.
+        trust: that workspace; None for the log's own.
+        waiting: how many entries may wait.
+    """
+
+    tokens: Path | None = None
+    folder: Path | None = None
+    read_only: bool = False
+    public_entries: bool = False
+    require_signature: bool = False
+    trust: Path | None = None
+    waiting: int = WAITING
+
+
+def log_server(start: Path, settings: LogSettings) -> Litestar:
+    """Return the server of the nearest log upwards from *start*: its files, and the way into it."""
+
+    def files(reader: Reader) -> ASGIRouteHandler:
+        return mount("/", reader if settings.public_entries else only(_NO_ENTRIES, reader))
+
+    if settings.folder is not None:
+        return application([files(folder_reader(settings.folder))])
+    place, workspace = find_log(start)
+    close: list[Callable[[], None]] = []
+    kept = _kept(place, close)
+    if settings.read_only:
+        return application([files(bytes_reader(kept.find))], close=close)
+    log = _open_log(place, close)
+    appends = _appends(log, place, workspace, settings)
+
+    def find(path: str) -> bytes | None:
+        if path == CHECKPOINT and isinstance(kept, LedgerFiles):
+            log.signed_checkpoint()  # whoever else appends to this log does not sign it
+        return kept.find(path)
+
+    return application([*append_routes(appends), files(bytes_reader(find))], close=[appends.close, *close])
+
+
+def _open_log(place: LogPlace, close: list[Callable[[], None]]) -> Ledger:
+    """Open the log for appending, on connections of its own: who reads does not wait for who writes."""
+    store, heads = _stores(place, close)
+    if not store.state().once:
+        raise UsageError(
+            f"{place.origin}: keeps an entry twice that is appended twice, as every client does that tries again",
+            hint="serve it with --read-only, or make a log without --twice",
+        )
+    log = Ledger.open(
+        store=store, heads=heads, origin=place.origin, signers=kms.load_all(place.keys), clock=SystemClock()
+    )
+    log.signed_checkpoint()  # keys that cannot sign are found now, not when a client waits
+    return log
+
+
+def _appends(log: Ledger, place: LogPlace, workspace: Workspace | None, settings: LogSettings) -> Appends:
+    urls = workspace.witness_urls if workspace else {}
+    addresses = {witness.name: urls.get(witness.name) or witness.url for witness in place.policy.witnesses}
+    clients = {name: HttpWitness(url) for name, url in addresses.items() if url}
+    ask = say_why(lambda: feed(log, place.policy, clients)) if place.policy.quorum != "none" else None
+    tokens = TokenFile(settings.tokens or place.path(TOKENS))
+    tokens.tokens()  # a file that cannot be used is found now
+    admission = None
+    if settings.require_signature:
+        admission = Admission(admitter(_trust(workspace, settings)), capacity=settings.waiting)
+    return Appends(
+        tokens=tokens,
+        rates=Rates(time.monotonic),
+        intake=Intake(log, capacity=settings.waiting, feed=ask),
+        admission=admission,
+    )
+
+
+def _trust(workspace: Workspace | None, settings: LogSettings) -> TrustPolicy:
+    if settings.trust is not None:
+        workspace = open_workspace(settings.trust)
+    if workspace is None:
+        raise UsageError("--require-signature: whose?", hint="name the workspace with the roles: --trust FOLDER")
+    return workspace.trusted()[1]
+
+
+def _stores(place: LogPlace, close: list[Callable[[], None]]) -> tuple[LogStore, HeadStore]:
+    settings = place.store
+    if isinstance(settings, PostgresSettings):
+        from chopmark.adapters.sql.postgres import open_log
+
+        scaled = open_log(settings.database, objects=_objects(settings), origin=place.origin, require=place.require)
+        close.append(scaled[0].close)
+        return scaled
+    store, heads = sql_ledger.load(place.path(settings.log)), sql_head.load(place.path(settings.head))
+    close += [store.close, heads.close]
+    return store, heads
+
+
+def _objects(settings: PostgresSettings) -> ObjectStore:
+    try:
+        from chopmark.adapters.blobs.objects import open_objects
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
+    return open_objects(settings.objects, settings.options)
+
+
+def _kept(place: LogPlace, close: list[Callable[[], None]]) -> LedgerFiles | PublishedFiles:
+    """Return the log's files to look at; its keys stay closed, and a database is the writers' alone."""
+    if isinstance(place.store, PostgresSettings):
+        return PublishedFiles(_objects(place.store), origin=place.origin, require=place.require)
+    store, heads = _stores(place, close)
+    return LedgerFiles(store=store, heads=heads)
+
+
 def snapshot_version(published: Path) -> int:
     """Return the version of the snapshot that the published timestamp names; 0 when there is none.
 
@@ -141,20 +280,12 @@ def snapshot_version(published: Path) -> int:
     return version if isinstance(version, int) and version >= 0 else 0
 
 
-def _ledger(workspace: Workspace, log: LogKeys, close: list[Callable[[], None]]) -> LedgerFiles | PublishedFiles | None:
-    """Open the ledger to look at, where it is within reach; the log's keys stay closed."""
-    settings = workspace.store
-    if isinstance(settings, PostgresSettings):  # the database is the writers' alone
-        from chopmark.adapters.blobs.objects import open_objects
-
-        objects = open_objects(settings.objects, settings.options)
-        return PublishedFiles(objects, origin=log.origin, require=log.require)
-    if not (workspace.state / settings.log).exists():
+def _ledger(place: LogPlace, close: list[Callable[[], None]]) -> LedgerFiles | PublishedFiles | None:
+    """Open the ledger to look at, where it is within reach."""
+    settings = place.store
+    if isinstance(settings, SqliteSettings) and not place.path(settings.log).exists():
         return None
-    store = sql_ledger.load(workspace.state / settings.log)
-    heads = sql_head.load(workspace.state / settings.head)
-    close += [store.close, heads.close]
-    return LedgerFiles(store=store, heads=heads)
+    return _kept(place, close)
 
 
 def _token(path: Path, *, create: bool) -> Callable[[], bytes]:

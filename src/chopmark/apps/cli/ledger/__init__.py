@@ -18,7 +18,13 @@ COMMANDS: Final = {
     "verify": ("read:verify", "verify a .tlog-proof offline"),
     "fsck": ("check:fsck", "derive everything again from the entries, and compare"),
     "export": ("life:export", "write the log as static files"),
+    "index": ("index:index", "every entry about a model, digest or signer, proven complete"),
+    "serve": ("serve:serve", "serve it over HTTP: files, and POST /append"),
+    "token": ("serve:token", "who may append over HTTP"),
     "witness": ("watch:witness", "cosign that logs only grow"),
+    "create-witness": ("watch:create_witness", "make a witness of its own: keys, memory, witness.toml"),
+    "cosign": ("watch:cosign", "cosign a request that was carried here, without a network"),
+    "feed": ("watch:feed", "have the newest checkpoint cosigned by the policy's witnesses"),
 }
 
 

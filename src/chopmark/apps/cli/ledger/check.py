@@ -26,5 +26,5 @@ def fsck(start: Path) -> Answer:
     report = site.ledger.fsck(site.place.policy)
     data = {"ok": report.ok, "size": report.size, "problems": list(report.problems)}
     if report.ok:
-        return data, [good(f"ledger intact: {report.size} entries, first to last"), "  witnessed: internal only"]
+        return data, [good(f"ledger intact: {report.size} entries, first to last"), f"  {site.witnessed()}"]
     return data, [bad(problem) for problem in report.problems]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, columns, dim, good
+from chopmark.apps.cli.render import Answer, answers, columns, dim, good, say
 
 MAX_PROOF_BYTES = 262_144
 
@@ -24,11 +24,13 @@ def checkpoint(start: Path) -> Answer:
     """
     from chopmark.apps.cli.wiring import LogSite
 
-    log = LogSite.at(start).ledger
+    site = LogSite.at(start)
+    log, seen = site.ledger, site.witnessed()
     note = (log.witnessed_checkpoint() or log.signed_checkpoint()).decode()
     point = log.checkpoint
     data = {"ok": True, "origin": point.origin, "size": point.size, "root": point.root.hex(), "note": note}
-    return data, [note.rstrip("\n")]
+    say(seen)
+    return {**data, "witnessed": seen}, [note.rstrip("\n")]
 
 
 @click.command()
@@ -75,12 +77,14 @@ def proof(start: Path, index: int, out: Path | None) -> Answer:
     from chopmark.apps.cli.wiring import LogSite
     from chopmark.artifacts import write_file
 
-    log = LogSite.at(start).ledger
+    site = LogSite.at(start)
+    log, seen = site.ledger, site.witnessed()
     found, entry = log.prove(index), log.entry(index)
     if out is not None:
         write_file(out, found)
         write_file(out.with_suffix(".json"), entry)
-    data = {"ok": True, "index": index, "proof": found.decode(), "entry": entry.decode()}
+    data = {"ok": True, "index": index, "proof": found.decode(), "entry": entry.decode(), "witnessed": seen}
+    say(seen)
     return data, [
         good(f"entry {index}: {out}, and the entry itself in {out.with_suffix('.json').name}")
         if out
@@ -102,7 +106,7 @@ def verify(start: Path, proof: Path, entry: Path) -> Answer:
     """
     from chopmark.apps.cli.wiring import LogSite
     from chopmark.artifacts import read_file
-    from chopmark.ledger import verify_proof
+    from chopmark.ledger import verify_proof, witnessed_by
 
     place = LogSite.at(start).place
     found = verify_proof(
@@ -113,7 +117,7 @@ def verify(start: Path, proof: Path, entry: Path) -> Answer:
         policy=place.policy,
     )
     data = {"ok": True, "index": found.index, "size": found.checkpoint.size, "witnesses": list(found.cosigned_by)}
-    who = ", ".join(found.cosigned_by) or "nobody"
-    return data, [
-        good(f"entry {found.index} of {found.checkpoint.size} in {found.checkpoint.origin}; witnessed by {who}")
+    seen = witnessed_by(place.policy, found.cosigned_by, place.external)
+    return {**data, "witnessed": seen}, [
+        good(f"entry {found.index} of {found.checkpoint.size} in {found.checkpoint.origin}; {seen}")
     ]

@@ -49,23 +49,35 @@ def create(
 @click.command()
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--lines", is_flag=True, help="Each line of the files is an entry (without its end).")
+@click.option("--to", "url", help="Append over HTTP to the log at this address; ledger.toml here says who it is.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="The token for --to, mode 0600.")
+@click.option(
+    "--proofs", type=click.Path(path_type=Path), help="With --to: a folder for the proofs, <index>.tlog-proof."
+)
 @click.pass_obj
 @answers
-def append(start: Path, files: tuple[Path, ...], *, lines: bool) -> Answer:
+def append(
+    start: Path, files: tuple[Path, ...], *, lines: bool, url: str | None, token_file: Path | None, proofs: Path | None
+) -> Answer:
     """Log FILES, each an entry of at most 65,535 bytes, and say at which index each stands.
 
-    What is in the log already keeps its index.
+    What is in the log already keeps its index. Over HTTP (--to), an entry counts as logged when its proof verifies.
 
     \b
     Example:
         chopmark ledger append model.json
         chopmark ledger append --lines digests.txt
+        chopmark ledger append --to https://log.example/models --token-file ci.token model.json
     """
-    from chopmark.apps.cli.wiring import LogSite
+    from chopmark.apps.cli.ledger.remote import append_over, read_token
+    from chopmark.apps.cli.wiring import LogSite, open_log_server
 
-    log = LogSite.at(start).ledger
-    before = log.checkpoint.size
+    site = LogSite.at(start)
     entries = list(_entries(files, lines=lines))
+    if url is not None:
+        return append_over(open_log_server(url, read_token(token_file)), entries, site.place, proofs=proofs)
+    log = site.ledger
+    before = log.checkpoint.size
     indices: list[int] = []
     for at in range(0, len(entries), _BATCH):
         indices += log.append(entries[at : at + _BATCH])
