@@ -25,6 +25,8 @@ MAX_INTEGER = 2**53 - 1
 """The largest number in any format: what every JSON reader keeps exactly."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""Where JSON may hold it, readers in C and C++ end a text there: ``"x\\u0000y"`` would be ``"x"`` to a policy's engine."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,9 +39,12 @@ _NAME = re.compile(r"(?!x-)[a-z0-9][a-z0-9._-]{0,62}")
 def encode(value: object) -> bytes:
     """Return the RFC 8785 bytes of a JSON value."""
     try:
-        return rfc8785.dumps(value)  # type: ignore[arg-type]
+        data = rfc8785.dumps(value)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
         raise DecodeError(f"not a canonical JSON value: {error}") from error
+    if _NUL.search(data):
+        raise DecodeError("not a canonical JSON value: a null character")
+    return data
 
 
 def decode(data: bytes, *, what: str, max_bytes: int) -> object:
@@ -51,11 +56,13 @@ def decode(data: bytes, *, what: str, max_bytes: int) -> object:
         max_bytes: the longest accepted; checked first.
 
     Raises:
-        DecodeError: too long, not UTF-8, not JSON, half a surrogate pair, a duplicate member, a float, a number
+        DecodeError: too long, not UTF-8, not JSON, a null character, half a surrogate pair, a duplicate member, a float, a number
             beyond 2^53.
     """
     if len(data) > max_bytes:
         raise DecodeError(f"{what}: {len(data):,} bytes, more than the {max_bytes:,} allowed")
+    if _NUL.search(data):
+        raise DecodeError(f"{what}: a null character")
     try:
         value: object = json.loads(
             data.decode("utf-8"),

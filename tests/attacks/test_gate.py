@@ -19,7 +19,15 @@ from chopmark.keys import Algorithm
 from chopmark.policy import Allowed, Denied, default_policy_file, read_vsa
 from chopmark.release import Committer, desired, read_model, verify_range
 from chopmark.release.wire import decode_model_release, encode_model_release, model_release
-from chopmark.statements import Envelope, add_signatures, decode_envelope, encode_envelope, sign, verify
+from chopmark.statements import (
+    Envelope,
+    add_signatures,
+    decode_envelope,
+    decode_statement,
+    encode_envelope,
+    sign,
+    verify,
+)
 from simulators.trust import NOW, SimTrust
 from unit.release.kit import Shop, chain, digest, inspection
 
@@ -274,6 +282,16 @@ def test_a_policy_that_errs_denies(tmp_path: Path) -> None:
     decision = shop.check(BRANCH).decision
     assert isinstance(decision, Denied)
     assert "could not be evaluated" in decision.failed[0].message
+
+
+def test_a_text_that_ends_early_in_the_engine_is_no_statement(tmp_path: Path) -> None:
+    """CEL's engine is C++: ``PASSED`` and a null character is ``PASSED`` to it, and to nobody else."""
+    payload = b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"result":"PASSED\\u0000, not"},'
+    payload += b'"predicateType":"https://in-toto.io/attestation/test-result/v0.1",'
+    payload += b'"subject":[{"digest":{"sha256":"' + b"ab" * 32 + b'"},"name":"model/digits"}]}'
+    with pytest.raises(DecodeError):
+        decode_statement(payload)
+    assert decode_statement(payload.replace(b"\\u0000", b"")).predicate == {"result": "PASSED, not"}
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ KEY = b"k" * 32
 names = st.from_regex(r"(?!x-)[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True)
 numbers = st.integers(0, canonical.MAX_INTEGER)
 digests = st.binary(min_size=32, max_size=32).map(Digest)
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 times = st.integers(0, 4_000_000_000).map(lambda s: datetime.fromtimestamp(s, UTC))
 files = st.builds(FileVersion, version=numbers, digest=digests)
 entries = st.builds(

@@ -35,7 +35,9 @@ from simulators import NOW
 from unit.fleet.kit import a_report
 
 digests = st.binary(min_size=32, max_size=32).map(Digest)
-words = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(lambda t: not t.startswith("x-"))
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40).filter(
+    lambda t: not t.startswith("x-")
+)
 numbers = st.integers(0, canonical.MAX_INTEGER)
 reports = st.builds(
     a_report,

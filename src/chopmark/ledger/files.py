@@ -5,22 +5,24 @@
     witnessed-checkpoint   the newest one that a quorum cosigned, where there is one
     tile/<L>/<N>[.p/<W>]   tile/entries/<N>[.p/<W>]
 
-:func:`files` lists all of them for :mod:`chopmark.ledger.export`; :class:`LedgerFiles` finds one. Neither needs a key.
+:func:`files` lists all of them for :mod:`chopmark.ledger.export`; :class:`LedgerFiles` finds one, :class:`PublishedFiles`
+where a log's files are the log already. None needs a private key.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.fsck import root_at
 from chopmark.ledger.merkle import HASH_BYTES
-from chopmark.ledger.note import decode_note
-from chopmark.ledger.ports import Head, HeadStore, LogStore
-from chopmark.ledger.static import CHECKPOINT, WITNESSED_CHECKPOINT
+from chopmark.ledger.note import MAX_NOTE_BYTES, decode_note
+from chopmark.ledger.policy import WitnessPolicy
+from chopmark.ledger.ports import Head, HeadStore, LogFiles, LogStore
+from chopmark.ledger.static import CHECKPOINT, MAX_BUNDLE_BYTES, WITNESSED_CHECKPOINT, StaticLog
 from chopmark.ledger.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -30,7 +32,9 @@ from chopmark.ledger.tiles import (
     tile_path,
     tile_shape,
 )
+from chopmark.ledger.verify import verify_checkpoint
 
+_ANY: Final = WitnessPolicy(logs=(), witnesses=(), groups=(), quorum="none")
 _PATH: Final = re.compile(r"tile/(entries|[0-7])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
@@ -100,6 +104,44 @@ class LedgerFiles:
                 if found is not None and found[0] >= self._shown[0]:
                     self._shown = found
             return self._shown[1]
+
+
+class PublishedFiles:
+    """A log's files from where they are published, without its stores, and its root at any size."""
+
+    def __init__(self, published: LogFiles, *, origin: str, require: Sequence[str]) -> None:
+        """Take the place; nothing is read yet.
+
+        Args:
+            require: the log's keys, as vkeys; :meth:`root_at` believes what all of them signed.
+        """
+        self._files = published
+        self._origin = origin
+        self._require = tuple(require)
+
+    def find(self, path: str) -> bytes | None:
+        """Return the file *path* of the log, or None; as it is, for readers that verify."""
+        if path in (CHECKPOINT, WITNESSED_CHECKPOINT):
+            return self._files.find(path, max_bytes=MAX_NOTE_BYTES)
+        return self._files.find(path, max_bytes=MAX_BUNDLE_BYTES) if _PATH.fullmatch(path) else None
+
+    def root_at(self, origin: str, size: int) -> bytes | None:
+        """Return the root over the first *size* entries; None for another origin, or a size that is not reached.
+
+        Raises:
+            VerificationError: the checkpoint or a file is not what the log's keys signed.
+        """
+        note = self._files.find(CHECKPOINT, max_bytes=MAX_NOTE_BYTES) if origin == self._origin else None
+        if note is None:
+            return None
+        seen = verify_checkpoint(note, origin=origin, require=self._require, policy=_ANY).checkpoint
+        return root_at(size, StaticLog(self._files, seen).node()) if 0 <= size <= seen.size else None
+
+
+def newest_checkpoint(head: Head) -> bytes | None:
+    """Return the checkpoint of *head* with its cosignatures, where a quorum has seen it; else with the log's own."""
+    witnessed = head.witnessed
+    return witnessed if witnessed is not None and _size(witnessed) == head.size else head.note or witnessed
 
 
 def _size(note: bytes) -> int:

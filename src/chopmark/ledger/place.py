@@ -232,17 +232,21 @@ def write_log_config(
         'policy = "policy.txt"  # which witnesses are enough (C2SP tlog-policy)',
         'keys = "keys"',
         "external = []  # witnesses or groups of the policy that somebody else runs",
-        "",
-        "[store]",
+        *store_lines(store, table="store"),
     ]
-    settings = msgspec.to_builtins(store)
-    options = settings.pop("options", {})
-    lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
-    if options:
-        lines += ["", "[store.options]", *(f"{name} = {_quoted(value)}" for name, value in options.items())]
     if retention is not None:
         lines += ["", "[retention]", f"keep_newest = {retention.keep_newest}"]
     return ("\n".join(lines) + "\n").encode()
+
+
+def store_lines(store: StoreSettings, *, table: str) -> list[str]:
+    """Return the lines of the TOML *table* that says where a log is kept."""
+    settings = msgspec.to_builtins(store)
+    options = settings.pop("options", {})
+    lines = ["", f"[{table}]", *(f"{name} = {_quoted(value)}" for name, value in settings.items())]
+    if options:
+        lines += ["", f"[{table}.options]", *(f"{name} = {_quoted(value)}" for name, value in options.items())]
+    return lines
 
 
 def write_policy(logs: Sequence[str], policy: WitnessPolicy) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from chopmark.errors import DecodeError, UndecidedError, UsageError, foreign
@@ -60,7 +60,26 @@ class LogStore(ABC):
 
     Guarantees: what is written inside one :meth:`exclusive` block becomes visible and durable together when the block
     ends, or not at all; blocks of all processes run one after another. Errors are of ours.
+
+    Attributes:
+        public: its files are read without asking this process, so that each new head is signed and shown at once.
     """
+
+    public: bool = False
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Keep other writers waiting for the whole of an append; one turn inside another is the same turn.
+
+        A convenience: safety hangs on :meth:`exclusive` alone.
+        """
+        return nullcontext()
+
+    def show(self, head: Head) -> None:  # noqa: B027 - only a public store has something to do
+        """Put the checkpoints of the newest *head* where readers look, the larger one staying; inside :meth:`turn`.
+
+        Raises:
+            UndecidedError: they could not be written; the next append or opening does it.
+        """
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
@@ -147,6 +166,77 @@ class LogStore(ABC):
     @abstractmethod
     def check(self) -> tuple[str, ...]:
         """Return what the store finds wrong with itself: below its rows, and in its index of leaves against its tiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequenced:
+    """How far the order of a log's entries is.
+
+    Attributes:
+        start: where the newest change began; everything before it was put into the object store.
+        staged: SHA-256 of the object with the newest change; None for a log that is empty.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    once: bool
+    start: int
+    staged: bytes | None
+
+
+class SequenceStore(ABC):
+    """The order of a log's entries, where the entries themselves lie in an :class:`ObjectStore`.
+
+    Guarantees: what is written inside one :meth:`transaction` becomes visible and durable together when it ends, or not
+    at all; transactions of all processes run one after another. :meth:`turn` is weaker: whoever loses the connection
+    loses the turn without noticing, and can then finish no transaction. Errors are of ours.
+    """
+
+    @abstractmethod
+    def turn(self) -> AbstractContextManager[None]:
+        """Keep other writers waiting; held around transactions, by one thread.
+
+        Raises:
+            UndecidedError: another process holds it for too long, or the database does not answer.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """Hold the order for writing, inside :meth:`turn`; an exception inside undoes everything.
+
+        Raises:
+            UndecidedError: as :meth:`turn`; it is then not known whether the block was kept.
+        """
+
+    @abstractmethod
+    def sequenced(self) -> Sequenced:
+        """Return how far the order is."""
+
+    @abstractmethod
+    def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the index of each of these leaf hashes that is in the log."""
+
+    @abstractmethod
+    def advance(self, old: Sequenced, new: Sequenced, leaves: Sequence[bytes]) -> bool:
+        """Replace *old* by *new* and index *leaves* from ``old.size`` on; only inside :meth:`transaction`.
+
+        Args:
+            leaves: none where the log is not ``once``.
+
+        Returns:
+            Whether *old* was still the newest; otherwise nothing was written.
+
+        Raises:
+            VerificationError: one of the leaves is indexed already.
+        """
+
+    @abstractmethod
+    def count(self) -> int:
+        """Count the indexed leaves, for fsck."""
+
+    def close(self) -> None:  # noqa: B027 - not every one holds a connection
+        """Let connections go; nothing committed is lost without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

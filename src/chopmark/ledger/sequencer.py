@@ -9,6 +9,7 @@ The order of an append, and what a crash leaves behind:
 3. The caller gets the indices. Giving the same entries again returns the same indices.
 
 A checkpoint is signed only for the head, only after 2, and is kept: of one size there is one root that was ever signed.
+Where others read the store's files (``LogStore.public``), that is done, and the checkpoint shown, before 3.
 A log that is smaller than its head is a restored copy, one whose history differs is a fork: both are refused with both
 sides as evidence, and nothing is written.
 
@@ -90,10 +91,13 @@ class Ledger:
         head = heads.head()
         if not store.state().origin == head.origin == origin:
             raise UsageError(f"these are not the stores of {origin}", evidence={"head": head.origin})
-        with ledger._lock, store.exclusive():
-            ledger._refresh_edge()
-        ledger._move_head()
-        ledger._check_notes(heads.head())
+        with ledger._lock, store.turn():
+            with store.exclusive():
+                ledger._refresh_edge()
+            ledger._move_head()
+            ledger._check_notes(heads.head())
+            if store.public:
+                ledger._show()
         return ledger
 
     @property
@@ -114,13 +118,15 @@ class Ledger:
         """
         check_lengths(entries)
         leaves = leaf_hashes(entries)
-        with self._lock:
+        with self._lock, self._store.turn():
             with self._store.exclusive():
                 edge = self._refresh_edge()
                 write = self._write_once if self._store.state().once else self._write_all
                 indices, edge = write(edge, leaves, entries)
             self._edge = edge
             self._move_head()
+            if self._store.public:
+                self._show()
         return indices
 
     def _write_once(
@@ -214,17 +220,7 @@ class Ledger:
             UndecidedError: a key cannot be used now.
             Refused: as :meth:`open`.
         """
-        while True:
-            head = self._heads.head()
-            if head.note is not None:
-                return head.note
-            with self._lock:
-                self._agree(head)
-            now = int(self._clock.now().timestamp())
-            text = Checkpoint(origin=self.origin, size=head.size, root=head.root)
-            kept = self._heads.keep_note(head, sign_checkpoint(text, self._signers, timestamp=now).encode())
-            if kept is not None:
-                return kept
+        return self._heads.head().note or self._show()
 
     def witnessed_checkpoint(self) -> bytes | None:
         """Return the newest checkpoint that a quorum cosigned, or None."""
@@ -243,6 +239,8 @@ class Ledger:
         if checkpoint.size > self._heads.head().size or self._root_at(checkpoint.size) != checkpoint.root:
             raise VerificationError("a checkpoint that is not of this log's entries", code="ledger-corrupt")
         self._heads.keep_witnessed(checkpoint.size, note)
+        if self._store.public:
+            self._show()
 
     def prove(self, index: int) -> bytes:
         """Return the ``.tlog-proof`` of an entry in the newest witnessed checkpoint.
@@ -347,6 +345,19 @@ class Ledger:
             if self._heads.advance(head, size=size, root=root):
                 self._agreed = (size, root)
                 return
+
+    def _show(self) -> bytes:
+        """Sign the head, and have it shown to those who read the store without asking this process."""
+        with self._lock, self._store.turn():
+            head = self._heads.head()
+            while (note := head.note) is None:
+                self._agree(head)
+                now = int(self._clock.now().timestamp())
+                text = Checkpoint(origin=self.origin, size=head.size, root=head.root)
+                self._heads.keep_note(head, sign_checkpoint(text, self._signers, timestamp=now).encode())
+                head = self._heads.head()  # with the note that was kept, or another one that has moved on
+            self._store.show(head)
+            return note
 
     def _agree(self, head: Head) -> None:
         """Check that the log starts with *head*."""

@@ -17,11 +17,20 @@ from chopmark import canonical
 from chopmark.artifacts import Digest, read_file
 from chopmark.errors import DecodeError, UsageError
 from chopmark.ledger import WitnessPolicy
-from chopmark.ledger.place import LOG_CONFIG, LogPlace, SqliteSettings, find_place, read_log_place
+from chopmark.ledger.place import (
+    LOG_CONFIG,
+    LogPlace,
+    SqliteSettings,
+    StoreSettings,
+    find_place,
+    read_log_place,
+    store_lines,
+)
 from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, TrustedRoot, TrustPolicy, next_root, open_trust, pinned_root
 
 CONFIG: Final = "chopmark.toml"
 MAX_CONFIG_BYTES: Final = 65_536
+_EMBEDDED: Final = SqliteSettings()
 
 
 class _Address(canonical.Strict, frozen=True, kw_only=True):
@@ -41,6 +50,7 @@ class _Config(canonical.Strict, frozen=True, kw_only=True):
     service: _Address
     security: _Address
     witness: dict[str, _WitnessAddress] = {}
+    ledger: StoreSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,7 @@ class Workspace:
         channel: the channel that the operator publishes.
         service_url, security_url, witness_urls: who is reached over HTTP.
         external_witnesses: those that somebody else than this organisation runs.
+        store: where the ledger is kept, its files named from :attr:`state`.
     """
 
     folder: Path
@@ -65,6 +76,7 @@ class Workspace:
     security_url: str
     witness_urls: Mapping[str, str]
     external_witnesses: tuple[str, ...] = ()
+    store: StoreSettings = _EMBEDDED
 
     @property
     def keys(self) -> Path:
@@ -81,12 +93,12 @@ class Workspace:
 
     @property
     def ledger_db(self) -> Path:
-        return self.state / "ledger.db"
+        return self.state / _EMBEDDED.log
 
     @property
     def head_db(self) -> Path:
         """The newest promise of the ledger; never restored together with :attr:`ledger_db`."""
-        return self.state / "head.db"
+        return self.state / _EMBEDDED.head
 
     @property
     def ledger_files(self) -> Path:
@@ -154,7 +166,7 @@ class Workspace:
             folder=self.state,
             origin=log.origin,
             require=log.require,
-            store=SqliteSettings(log=self.ledger_db.name, head=self.head_db.name),
+            store=self.store,
             policy=policy,
             keys=self.owner_keys("log"),
             external=tuple(name for name in self.external_witnesses if name in named),
@@ -218,6 +230,8 @@ def write_config(workspace: Workspace) -> bytes:
     for name, url in workspace.witness_urls.items():
         lines += ["", f"[witness.{name}]", f'url = "{url}"']
         lines += ["external = true  # somebody else runs it"] if name in workspace.external_witnesses else []
+    if workspace.store != _EMBEDDED:
+        lines += store_lines(workspace.store, table="ledger")
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -246,4 +260,5 @@ def _decode(folder: Path, data: bytes) -> Workspace:
         security_url=config.security.url,
         witness_urls={canonical.check_name(n, what=CONFIG): address.url for n, address in config.witness.items()},
         external_witnesses=tuple(name for name, address in config.witness.items() if address.external),
+        store=config.ledger or _EMBEDDED,
     )

@@ -215,5 +215,8 @@ def decode_publication(data: bytes) -> Digest:
     Raises:
         DecodeError: not such a leaf.
     """
-    leaf = canonical.decode_as(data, _ChannelLeaf, what="ledger leaf", max_bytes=MAX_LEAF_BYTES, canonical=True)
+    # Among all leaves: of one kind alone, the member that names the kind could be left out.
+    leaf: _Leaf = canonical.decode_as(data, _Leaf, what="ledger leaf", max_bytes=MAX_LEAF_BYTES, canonical=True)  # type: ignore[arg-type]
+    if not isinstance(leaf, _ChannelLeaf) or leaf.v != 1:
+        raise DecodeError("ledger leaf: not of a publication")
     return Digest.parse(leaf.snapshot)

@@ -159,3 +159,16 @@ def test_names(name):
 def test_what_cannot_be_a_name(name):
     with pytest.raises(UsageError):
         canonical.check_name(name, what="model")
+
+
+@pytest.mark.parametrize("data", [rb'"a\u0000b"', rb'{"a\u0000":1}', rb'["\\\u0000"]'])
+def test_a_null_character_is_refused_where_another_reader_would_end_a_text(data):
+    with pytest.raises(DecodeError):
+        canonical.decode(data, what="x", max_bytes=99)
+    with pytest.raises(DecodeError):
+        canonical.encode(json.loads(data))
+
+
+def test_what_only_looks_like_a_null_character_is_read():
+    assert canonical.decode(rb'"\\u0000"', what="x", max_bytes=99) == "\\u0000"
+    assert canonical.encode("\\u0000") == rb'"\\u0000"'

@@ -19,11 +19,11 @@ from chopmark.apps.service.serve import Address, _listen
 from chopmark.apps.service.web import application
 from chopmark.artifacts import write_file
 from chopmark.clock import SystemClock
-from chopmark.errors import DecodeError, UndecidedError, UsageError, VerificationError
+from chopmark.errors import DecodeError, UndecidedError, VerificationError
 from chopmark.ledger import log_key, witness_key
 from chopmark.ledger.feed import feed
 from chopmark.ledger.intake import Intake
-from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config
+from chopmark.ledger.place import LOG_CONFIG, PostgresSettings, SqliteSettings, read_log_place, write_log_config
 from chopmark.ledger.submit import KnownLog, judged
 from chopmark.ledger.tokens import TOKENS, Rates, TokenFile
 from unit.http import test_client as fake
@@ -112,13 +112,26 @@ def test_a_log_that_is_read_only_or_exported_needs_no_key(log, tmp_path):
             assert client.post("/append", content=b"two", headers=headers(log)).status_code == 405
 
 
-def test_the_log_of_another_store_is_not_opened(log):
-    config = log.place.folder / LOG_CONFIG
-    config.write_text(
-        config.read_text().split("[store]")[0] + '[store]\nkind = "postgresql"\ndatabase = "x"\nobjects = "file:///x"\n'
+def test_a_log_at_scale_is_read_without_its_database(log, tmp_path):
+    with serve(log) as client:
+        client.post("/append", content=b"one", headers=headers(log))
+    ledger = open_ledger(
+        log.place.path("ledger.db"),
+        log.place.path("head.db"),
+        origin=log.place.origin,
+        signers=load_all(log.place.keys),
+        clock=SystemClock(),
     )
-    with pytest.raises(UsageError, match="store"):
-        serve(log, read_only=True)
+    ledger.export(tmp_path / "objects")
+    close(ledger)
+    settings = PostgresSettings(database="host=/nowhere dbname=x", objects=f"file://{tmp_path}/objects")
+    (log.place.folder / LOG_CONFIG).write_bytes(write_log_config(log.place.origin, log.place.require, settings))
+    with serve(log, read_only=True, public_entries=True) as client:
+        for path in ("checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1"):
+            assert client.get(f"/{path}").content == (tmp_path / "objects" / path).read_bytes()
+        assert client.get("/staging/x").status_code == client.get("/tile/0/001").status_code == 404
+    with pytest.raises(UndecidedError):
+        serve(log)
 
 
 @pytest.fixture

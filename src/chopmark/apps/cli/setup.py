@@ -21,8 +21,19 @@ from chopmark.apps.cli.render import Answer, answers, columns, dim, good, marked
     show_default=True,
     help="The service's; security host and witness take the next two.",
 )
+@click.option("--postgres", metavar="CONNINFO", help="Keep the order of the ledger in this PostgreSQL.")
+@click.option("--objects", metavar="URL", help="…and its files in this object store: s3://, gs:// or file:///.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the object store, e.g. endpoint=URL.")
 @answers
-def init(folder: Path, name: str | None, channel: str, port: int) -> Answer:
+def init(
+    folder: Path,
+    name: str | None,
+    channel: str,
+    port: int,
+    postgres: str | None,
+    objects: str | None,
+    options: tuple[str, ...],
+) -> Answer:
     """Make a workspace in FOLDER, with all its keys on this machine.
 
     \b
@@ -32,12 +43,14 @@ def init(folder: Path, name: str | None, channel: str, port: int) -> Answer:
 
     That is right for a laptop. In an organisation each owner makes keys where they work: docs/guides.
     """
+    from chopmark.apps.cli.ledger.stores import store_settings
     from chopmark.apps.cli.wiring import check_new, create_workspace
 
     label = name if name is not None else folder.resolve().name
+    store = store_settings(postgres, objects, options)
     check_new(folder)
     say("making keys, root, trust, ledger and repository …")
-    workspace = create_workspace(folder, name=label, channel=channel, port=port)
+    workspace = create_workspace(folder, name=label, channel=channel, port=port, store=store)
     data = {"ok": True, "workspace": workspace.name, "folder": str(workspace.folder), "root": str(workspace.pin)}
     return data, [
         good(f"workspace {workspace.name} in {workspace.folder}"),

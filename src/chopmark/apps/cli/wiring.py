@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from chopmark.channel.ports import SecurityHost
     from chopmark.channel.status import StatusHost
     from chopmark.fleet import FleetStore
-    from chopmark.ledger.place import LogPlace
-    from chopmark.ledger.ports import (
-        WitnessClient,
-    )
+    from chopmark.ledger.place import LogPlace, StoreSettings
+    from chopmark.ledger.ports import WitnessClient
     from chopmark.ledger.sequencer import Ledger
     from chopmark.ledger.witness import Witness
     from chopmark.release import Committer, Gate, GitHost
@@ -240,10 +238,13 @@ def load_key(path: Path) -> Signer:
     return kms.load(path)
 
 
-def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Workspace:
+def create_workspace(
+    folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None = None
+) -> Workspace:
     """Make a workspace with all its keys on this machine; nothing is left where it cannot be finished.
 
     Args:
+        store: where its ledger is kept; None for SQLite.
         port: of the service; security host and witness take the two after it.
 
     Raises:
@@ -251,13 +252,19 @@ def create_workspace(folder: Path, *, name: str, channel: str, port: int) -> Wor
     """
     check_name(name, what="workspace")
     check_name(channel, what="channel")
+    if store is not None:
+        from chopmark.apps.cli.ledger.wiring import check_settings
+
+        check_settings(store)
     folder = folder.resolve()
     with new_folder(folder) as building:
-        _fill(building, name=name, channel=channel, port=port)
+        _fill(building, name=name, channel=channel, port=port, store=store)
     return open_workspace(folder)
 
 
-def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
+def _fill(folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None) -> None:
+    from chopmark.ledger.place import SqliteSettings
+
     state = folder / ".chopmark"
     public = _make_keys(state / "keys")
     origin = f"log.{name}/m"
@@ -272,6 +279,7 @@ def _fill(folder: Path, *, name: str, channel: str, port: int) -> None:
         service_url=f"http://127.0.0.1:{port}",
         security_url=f"http://127.0.0.1:{port + 1}",
         witness_urls={WITNESS: f"http://127.0.0.1:{port + 2}"},
+        store=store or SqliteSettings(),
     )
     write_file(folder / CONFIG, write_config(workspace))
     write_file(folder / ".gitignore", b".chopmark/\npackages/\n")
@@ -317,8 +325,14 @@ def _found(
 def _make_stores(workspace: Workspace, origin: str, trust: TrustPolicy) -> None:
     from chopmark.adapters.sql import fleet, witness
     from chopmark.adapters.sql.embedded import create_ledger
+    from chopmark.ledger.place import SqliteSettings
 
-    create_ledger(workspace.ledger_db, workspace.head_db, origin=origin)
+    if isinstance(workspace.store, SqliteSettings):
+        create_ledger(workspace.ledger_db, workspace.head_db, origin=origin)
+    else:
+        from chopmark.apps.cli.ledger.wiring import make_scaled
+
+        make_scaled(workspace.store, origin=origin)
     fleet.create(workspace.fleet_db).close()
     path = workspace.witness_db(WITNESS)
     path.parent.mkdir()

@@ -13,11 +13,14 @@ from chopmark.adapters.kms import file as kms
 from chopmark.adapters.sql.embedded import open_ledger
 from chopmark.artifacts import read_file
 from chopmark.channel.publish import Lifetimes, Publisher
-from chopmark.clock import SystemClock
+from chopmark.clock import Clock, SystemClock
 from chopmark.ledger import WitnessPolicy
 from chopmark.ledger.feed import feed
+from chopmark.ledger.place import SqliteSettings
+from chopmark.ledger.sequencer import Ledger
 from chopmark.release import Workspace
 from chopmark.release.reconcile import Operator
+from chopmark.trust import TrustPolicy
 
 MAX_METADATA_BYTES = 5_000_000
 
@@ -26,13 +29,7 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
     """Return the operator of *workspace*, with its keys, its ledger and the way to security host and witnesses."""
     root, trust = workspace.trusted()
     clock = SystemClock()
-    ledger = open_ledger(
-        workspace.ledger_db,
-        workspace.head_db,
-        origin=trust.logs[0].origin,
-        signers=kms.load_all(workspace.owner_keys("log")),
-        clock=clock,
-    )
+    ledger = _ledger(workspace, trust, clock)
     witnesses = {name: HttpWitness(url) for name, url in workspace.witness_urls.items()}
     policy = WitnessPolicy.parse(trust.witness_policy)
     store = FolderChannel(workspace.published)
@@ -40,7 +37,8 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
     def prove(leaf: bytes) -> bytes:
         index = ledger.append([leaf])[0]
         feed(ledger, policy, witnesses)
-        ledger.export(workspace.ledger_files)
+        if isinstance(workspace.store, SqliteSettings):  # elsewhere the ledger is kept as static files
+            ledger.export(workspace.ledger_files)
         return ledger.prove(index)
 
     publisher = Publisher(
@@ -66,3 +64,17 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
         clock=clock,
         refresh_every=refresh_every,
     )
+
+
+def _ledger(workspace: Workspace, trust: TrustPolicy, clock: Clock) -> Ledger:
+    log, settings = trust.logs[0], workspace.store
+    signers = kms.load_all(workspace.owner_keys("log"))
+    if isinstance(settings, SqliteSettings):
+        files = workspace.state / settings.log, workspace.state / settings.head
+        return open_ledger(*files, origin=log.origin, signers=signers, clock=clock)
+    from chopmark.adapters.blobs.objects import open_objects
+    from chopmark.adapters.sql.postgres import open_log
+
+    objects = open_objects(settings.objects, settings.options)
+    store, heads = open_log(settings.database, objects=objects, origin=log.origin, require=log.require)
+    return Ledger.open(store=store, heads=heads, origin=log.origin, signers=signers, clock=clock)

@@ -43,10 +43,10 @@ from chopmark.errors import ChopmarkError, UndecidedError, UsageError
 from chopmark.fleet import Fleet
 from chopmark.ledger import VerifierKey
 from chopmark.ledger.feed import feed
-from chopmark.ledger.files import LedgerFiles
+from chopmark.ledger.files import LedgerFiles, PublishedFiles
 from chopmark.ledger.intake import WAITING, Intake
-from chopmark.ledger.place import LogPlace, SqliteSettings, WitnessPlace
-from chopmark.ledger.ports import HeadStore, LogStore
+from chopmark.ledger.place import LogPlace, PostgresSettings, SqliteSettings, WitnessPlace
+from chopmark.ledger.ports import HeadStore, LogStore, ObjectStore
 from chopmark.ledger.sequencer import Ledger
 from chopmark.ledger.static import CHECKPOINT
 from chopmark.ledger.tokens import TOKENS, Rates, TokenFile
@@ -82,7 +82,7 @@ def service(workspace: Workspace, *, create: bool, paths: ServicePaths, public_e
     path = workspace.fleet_db
     store = sql_fleet.create(path) if create and not path.exists() else sql_fleet.load(path)
     close: list[Callable[[], None]] = [store.close]
-    ledger = _ledger(workspace, close)
+    ledger = _ledger(workspace.log_place(trust), close)
     clock = SystemClock()
     fleet = Fleet(
         workspace=trust.workspace,
@@ -182,15 +182,14 @@ def log_server(start: Path, settings: LogSettings) -> Litestar:
         return application([files(folder_reader(settings.folder))])
     place, workspace = find_log(start)
     close: list[Callable[[], None]] = []
-    store, heads = _stores(place, close)
-    kept = LedgerFiles(store=store, heads=heads)
+    kept = _kept(place, close)
     if settings.read_only:
         return application([files(bytes_reader(kept.find))], close=close)
     log = _open_log(place, close)
     appends = _appends(log, place, workspace, settings)
 
     def find(path: str) -> bytes | None:
-        if path == CHECKPOINT:
+        if path == CHECKPOINT and isinstance(kept, LedgerFiles):
             log.signed_checkpoint()  # whoever else appends to this log does not sign it
         return kept.find(path)
 
@@ -240,11 +239,31 @@ def _trust(workspace: Workspace | None, settings: LogSettings) -> TrustPolicy:
 
 def _stores(place: LogPlace, close: list[Callable[[], None]]) -> tuple[LogStore, HeadStore]:
     settings = place.store
-    if not isinstance(settings, SqliteSettings):
-        raise UsageError("this store is not known here", hint='use kind = "sqlite"')
+    if isinstance(settings, PostgresSettings):
+        from chopmark.adapters.sql.postgres import open_log
+
+        scaled = open_log(settings.database, objects=_objects(settings), origin=place.origin, require=place.require)
+        close.append(scaled[0].close)
+        return scaled
     store, heads = sql_ledger.load(place.path(settings.log)), sql_head.load(place.path(settings.head))
     close += [store.close, heads.close]
     return store, heads
+
+
+def _objects(settings: PostgresSettings) -> ObjectStore:
+    try:
+        from chopmark.adapters.blobs.objects import open_objects
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
+    return open_objects(settings.objects, settings.options)
+
+
+def _kept(place: LogPlace, close: list[Callable[[], None]]) -> LedgerFiles | PublishedFiles:
+    """Return the log's files to look at; its keys stay closed, and a database is the writers' alone."""
+    if isinstance(place.store, PostgresSettings):
+        return PublishedFiles(_objects(place.store), origin=place.origin, require=place.require)
+    store, heads = _stores(place, close)
+    return LedgerFiles(store=store, heads=heads)
 
 
 def snapshot_version(published: Path) -> int:
@@ -261,14 +280,12 @@ def snapshot_version(published: Path) -> int:
     return version if isinstance(version, int) and version >= 0 else 0
 
 
-def _ledger(workspace: Workspace, close: list[Callable[[], None]]) -> LedgerFiles | None:
-    """Open the ledger to look at, where it is on this machine; the log's keys stay closed."""
-    if not (workspace.ledger_db).exists():
+def _ledger(place: LogPlace, close: list[Callable[[], None]]) -> LedgerFiles | PublishedFiles | None:
+    """Open the ledger to look at, where it is within reach."""
+    settings = place.store
+    if isinstance(settings, SqliteSettings) and not place.path(settings.log).exists():
         return None
-    store = sql_ledger.load(workspace.ledger_db)
-    heads = sql_head.load(workspace.head_db)
-    close += [store.close, heads.close]
-    return LedgerFiles(store=store, heads=heads)
+    return _kept(place, close)
 
 
 def _token(path: Path, *, create: bool) -> Callable[[], bytes]:

@@ -27,10 +27,10 @@ _MAX_VERSION_CHARS: Final = 128
 class _Root(canonical.Strict, frozen=True, kw_only=True):
     about: str
     checkpoint: str
-    kind: Literal["index-root"] = "index-root"
+    kind: Literal["index-root"]
     map: str
     root: str
-    v: Literal[1] = 1
+    v: Literal[1]
 
 
 class _Leaf(canonical.Strict, frozen=True, kw_only=True):
@@ -43,11 +43,11 @@ class _Answer(canonical.Strict, frozen=True, kw_only=True):
     entry: str
     indices: list[int]
     key: str
-    kind: Literal["index-answer"] = "index-answer"
+    kind: Literal["index-answer"]
     leaf: _Leaf | None
     path: list[str]
     proof: str
-    v: Literal[1] = 1
+    v: Literal[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

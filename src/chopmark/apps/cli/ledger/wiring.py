@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chopmark.adapters.kms import file as kms
 from chopmark.apps.cli.wiring import Site, new_folder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chopmark.ledger import Checkpoint, WitnessPolicy
     from chopmark.ledger.index import TrustedIndex
     from chopmark.ledger.index.ports import IndexStore
-    from chopmark.ledger.place import LogPlace, Retention, StoreSettings, WitnessPlace
+    from chopmark.ledger.place import LogPlace, PostgresSettings, Retention, StoreSettings, WitnessPlace
     from chopmark.ledger.ports import (
         HeadStore,
         LogFiles,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     )
     from chopmark.ledger.sequencer import Ledger
     from chopmark.ledger.witness import Witness
+
+_PROBE: Final = "staging/probe"
 
 
 class LogSite:
@@ -72,7 +74,7 @@ class LogSite:
 
         settings = self.place.store
         if not isinstance(settings, SqliteSettings):
-            raise UsageError("this store is not known here", hint='use kind = "sqlite"')
+            return scaled_stores(settings, origin=self.place.origin, require=self.place.require)
         return ledger.load(self.place.path(settings.log)), head.load(self.place.path(settings.head))
 
     @property
@@ -80,7 +82,10 @@ class LogSite:
         """The log read as its static files, without its keys."""
         from chopmark.ledger.files import LedgerFiles
         from chopmark.ledger.index import StoredFiles
+        from chopmark.ledger.place import SqliteSettings
 
+        if not isinstance(self.place.store, SqliteSettings):  # they are static files already
+            return published(self.place.store)
         store, heads = self.stores
         return StoredFiles(LedgerFiles(store=store, heads=heads))
 
@@ -217,11 +222,18 @@ def open_rekor(url: str) -> RekorClient:
 
 
 def create_log(
-    folder: Path, *, origin: str, once: bool, policy: WitnessPolicy | None = None, first: bytes | None = None
+    folder: Path,
+    *,
+    origin: str,
+    once: bool,
+    settings: StoreSettings | None = None,
+    policy: WitnessPolicy | None = None,
+    first: bytes | None = None,
 ) -> LogPlace:
-    """Make a log of its own with new keys in SQLite; nothing is left where it cannot be finished.
+    """Make a log of its own with new keys; nothing is left where it cannot be finished.
 
     Args:
+        settings: where it is kept; None for SQLite.
         once: log each entry once; else what is appended twice stands there twice.
         policy: whose witnesses, groups and quorum it takes over; None for none.
         first: entry 0, for a log that begins with one.
@@ -234,7 +246,8 @@ def create_log(
     from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config, write_policy
 
     folder = folder.resolve()
-    settings = SqliteSettings()
+    settings = settings or SqliteSettings()
+    check_settings(settings)
     with new_folder(folder) as building:
         signers = [
             kms.create(building / "keys" / f"{algorithm}.pem", algorithm)
@@ -245,11 +258,13 @@ def create_log(
         text = f"{lines}# witness NAME VKEY [URL]\nquorum none\n".encode()
         write_file(building / "policy.txt", text if policy is None else write_policy(require, policy))
         write_file(building / LOG_CONFIG, write_log_config(origin, require, settings))
-        create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
-        if first is not None:
-            begun = LogSite(read_log_place(building))
-            begun.ledger.append([first])
-            begun.close()
+        if isinstance(settings, SqliteSettings):
+            create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
+        else:
+            make_scaled(settings, origin=origin, once=once)
+        begun = LogSite(read_log_place(building))
+        begun.ledger.append([] if first is None else [first])  # where others read its files, they see an empty log now
+        begun.close()
     return read_log_place(folder)
 
 
@@ -344,3 +359,47 @@ def open_monitor(folder: Path) -> MonitorStore:
 def load_keys(folder: Path) -> list[Signer]:
     """Open all private keys in a folder."""
     return kms.load_all(folder)
+
+
+def published(settings: PostgresSettings) -> ObjectStore:
+    """Return the log's files; UsageError where the store's client is not installed."""
+    try:
+        from chopmark.adapters.blobs.objects import open_objects
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
+    return open_objects(settings.objects, settings.options)
+
+
+def scaled_stores(settings: PostgresSettings, *, origin: str, require: Sequence[str]) -> tuple[LogStore, HeadStore]:
+    """Return the stores of a log; UsageError where their clients are not installed."""
+    try:
+        from chopmark.adapters.sql.postgres import open_log
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
+    return open_log(settings.database, objects=published(settings), origin=origin, require=require)
+
+
+def check_settings(settings: StoreSettings) -> None:
+    """Refuse what must not be written into a file: a password, a store that forgets."""
+    from chopmark.ledger.place import SqliteSettings
+
+    if not isinstance(settings, SqliteSettings):
+        scaled_stores(settings, origin="", require=())
+        if settings.objects.startswith("memory:"):
+            hint = "file:///folder, s3://bucket/prefix, gs://bucket/prefix"
+            raise UsageError("a log is not kept in memory", hint=hint)
+
+
+def make_scaled(settings: PostgresSettings, *, origin: str, once: bool = True) -> None:
+    """Make the tables of an empty log, after a look at the object store: it is empty, and creates an object once."""
+    from chopmark.adapters.sql.postgres import create
+
+    objects = published(settings)
+    if next(objects.names(""), None) is not None:
+        raise UsageError(f"{settings.objects}: is not empty", hint="give each log a prefix of its own")
+    created = objects.create(_PROBE, b"1"), objects.create(_PROBE, b"2")
+    objects.remove(_PROBE)
+    if created != (True, False):
+        hint = "it has to honour If-None-Match: * on PUT"
+        raise UsageError(f"{settings.objects}: overwrites what is there", hint=hint)
+    create(settings.database, origin, once=once)

@@ -17,19 +17,27 @@ _MAX_LINES_BYTES = 1024**3
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--origin", required=True, help="The log's name for ever, e.g. log.example/models (no https://).")
+@click.option("--postgres", metavar="CONNINFO", help="Keep the order of entries in this PostgreSQL; no password here.")
+@click.option("--objects", metavar="URL", help="…and the files in this object store: s3://, gs:// or file:///.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the object store, e.g. endpoint=URL.")
 @click.option("--twice", is_flag=True, help="An entry that is appended again is logged again; appends are faster.")
 @answers
-def create(folder: Path, origin: str, *, twice: bool) -> Answer:
+def create(
+    folder: Path, origin: str, postgres: str | None, objects: str | None, options: tuple[str, ...], *, twice: bool
+) -> Answer:
     """Make an empty log in FOLDER: its keys (Ed25519 and ML-DSA-44), its stores, ledger.toml and policy.txt.
 
     \b
     Example:
         chopmark ledger create acme-log --origin log.example/models
         cd acme-log && chopmark ledger append ../model.json
+        chopmark ledger create big-log --origin log.example/all --postgres "host=db dbname=log" --objects s3://acme/log
     """
+    from chopmark.apps.cli.ledger.stores import store_settings
     from chopmark.apps.cli.ledger.wiring import create_log
 
-    place = create_log(folder, origin=origin, once=not twice)
+    settings = store_settings(postgres, objects, options)
+    place = create_log(folder, origin=origin, once=not twice, settings=settings)
     data = {"ok": True, "folder": str(place.folder), "origin": place.origin, "require": list(place.require)}
     return data, [
         good(f"{place.origin} in {place.folder}"),
