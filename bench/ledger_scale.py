@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -59,6 +60,35 @@ def proof_bytes(folder: Path) -> Timing:
 def proof_bytes_hybrid(folder: Path) -> Timing:
     """The same with every line twice, Ed25519 and ML-DSA-44; against 2,048 bytes."""
     return _size(len(_proof(filled(folder, TWENTY), hybrid=True)), 2048)
+
+
+def check(folder: Path) -> Timing:
+    """Everything that is stored derived again, on one core, in a log of a million that takes an entry twice; against hashing."""
+    return _check(folder, once=False)
+
+
+def check_once(folder: Path) -> Timing:
+    """The same in a log that takes an entry once: the index of leaves is compared too."""
+    return _check(folder, once=True)
+
+
+def check_two_cores(folder: Path) -> Timing:
+    """The first of them on one core; against on two."""
+    ledger, _ = _of_200_bytes(folder, LARGE, once=False)
+    return in_turns(ledger.fsck, lambda: ledger.fsck(workers=2), rounds=5, clock=time.perf_counter)
+
+
+def _check(folder: Path, *, once: bool) -> Timing:
+    ledger, entries = _of_200_bytes(folder, LARGE, once=once)
+    return in_turns(ledger.fsck, lambda: [hashlib.sha256(b"\x00" + entry).digest() for entry in entries], rounds=5)
+
+
+def _of_200_bytes(folder: Path, size: int, *, once: bool) -> tuple[Ledger, list[bytes]]:
+    ledger, _ = make_ledger(folder, once=once)
+    entries = [os.urandom(200) for _ in range(size)]
+    for start in range(0, size, BATCH):
+        ledger.append(entries[start : start + BATCH])
+    return ledger, entries
 
 
 def disk(folder: Path) -> Timing:

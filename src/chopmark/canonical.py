@@ -42,7 +42,7 @@ def encode(value: object) -> bytes:
         data = rfc8785.dumps(value)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
         raise DecodeError(f"not a canonical JSON value: {error}") from error
-    if _NUL.search(data):
+    if b"\\u0000" in data and _NUL.search(data):
         raise DecodeError("not a canonical JSON value: a null character")
     return data
 
@@ -61,7 +61,7 @@ def decode(data: bytes, *, what: str, max_bytes: int) -> object:
     """
     if len(data) > max_bytes:
         raise DecodeError(f"{what}: {len(data):,} bytes, more than the {max_bytes:,} allowed")
-    if _NUL.search(data):
+    if b"\\u0000" in data and _NUL.search(data):
         raise DecodeError(f"{what}: a null character")
     try:
         value: object = json.loads(
@@ -71,7 +71,7 @@ def decode(data: bytes, *, what: str, max_bytes: int) -> object:
             parse_constant=_no_float,
             parse_int=_integer,
         )
-        if _SURROGATE.search(data):
+        if b"\\u" in data and _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be written as UTF-8 again
     except DecodeError as error:
         raise DecodeError(f"{what}: {error.message}") from error

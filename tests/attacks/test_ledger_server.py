@@ -459,3 +459,15 @@ def test_what_nobody_may_say_is_not_logged(founded: Founded) -> None:
             verify_proof(got.body, entry, origin=log.place.origin, require=log.place.require, policy=NONE)
     with pytest.raises((UsageError, VerificationError)):
         wiring.log_server(make_log(folder.parent / "alone").place.folder, wiring.LogSettings(require_signature=True))
+
+
+def test_what_would_stop_a_reader_of_the_workspace_is_not_logged(founded: Founded) -> None:
+    log = Log(founded.workspace.log_place(founded.trust))
+    log.give("poisoner")
+    result = sign(statement(PredicateType.TEST_RESULT), founded.keys["tester"])
+    with serving(log) as served:
+        for entry in (b"anything", b'{"kind":"statement","v":1}', statement_leaf(result)[:-1]):
+            got = served.append(entry, token=log.tokens["poisoner"])
+            assert (got.status, b"not-a-leaf" in got.body) == (400, True), got
+        entry = statement_leaf(result)
+        assert served.append(entry, token=log.tokens["poisoner"]).status == 200

@@ -298,13 +298,14 @@ class Ledger:
         self._check_reached(new)
         return consistency_path(old, new, self._node())
 
-    def fsck(self, policy: WitnessPolicy | None = None) -> FsckReport:
+    def fsck(self, policy: WitnessPolicy | None = None, *, workers: int = 1) -> FsckReport:
         """Re-derive every stored row from the entries and compare.
 
         Args:
             policy: also check the cosignatures of the witnessed checkpoint.
+            workers: how many processes may be used.
         """
-        return fsck(self._store, self._heads, self.verifier_keys, policy)
+        return fsck(self._store, self._heads, self.verifier_keys, policy, workers=workers)
 
     def export(self, folder: Path) -> Checkpoint:
         """Write the log as static files (C2SP tlog-tiles), the checkpoint last; return it.

@@ -6,9 +6,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chopmark.artifacts import BlobStore
+from chopmark.errors import DecodeError, VerificationError
 from chopmark.ledger.rekor import is_hashed_rekord
 from chopmark.ledger.sequencer import Ledger
 from chopmark.statements import Envelope, decode_envelope, decode_leaf, encode_envelope, statement_leaf
+
+
+def check_leaf(entry: bytes) -> None:
+    """Check that *entry* may stand in a workspace's ledger: whoever reads it stops at what it cannot read.
+
+    Raises:
+        VerificationError: ``not-a-leaf``.
+    """
+    try:
+        if not is_hashed_rekord(entry):
+            decode_leaf(entry)
+    except DecodeError as error:
+        raise VerificationError(
+            f"a workspace's ledger takes statements and publications: {error.message}",
+            code="not-a-leaf",
+            hint="log other things in a log of their own: chopmark ledger create DIR --origin NAME",
+        ) from error
 
 
 class StatementLedger:

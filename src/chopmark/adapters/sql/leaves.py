@@ -24,7 +24,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from math import isqrt
 from typing import Final
 
@@ -218,10 +218,13 @@ class LeafIndex:
         )
         hashes = b"".join(as_bytes(row[0]) for row in tiles)[start % _WIDTH * _HASH :][: count * _HASH]
         prefixes, numbers = _prefixes([hashes]), self._read(run, 0, count)
-        keys, indices = numbers[0::2], [index - start for index in numbers[1::2]]
-        if len(prefixes) != count or len(set(indices)) != count or min(indices) != 0 or max(indices) != count - 1:
+        keys, indices = numbers[0::2], list(map((-start).__add__, numbers[1::2]))
+        if len(prefixes) != count or min(indices) < 0 or max(indices) >= count:
             return False
-        return array("Q", map(prefixes.__getitem__, indices)) == keys and all(map(operator.le, keys, keys[1:]))
+        # Records in order, none twice, each right about its entry: then every entry has one.
+        records = struct.unpack("16s" * count, _swapped(numbers))
+        ordered = all(map(operator.lt, records, islice(records, 1, None)))
+        return ordered and array("Q", map(prefixes.__getitem__, indices)) == keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ RETRY_AFTER_S: Final = 30
 STATUS: Final[Mapping[str, int]] = {
     "undecodable": 400,
     "usage": 400,
+    "not-a-leaf": 400,
     "token-refused": 403,
     "report-forged": 403,
     "report-misdirected": 403,

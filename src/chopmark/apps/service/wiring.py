@@ -51,6 +51,7 @@ from chopmark.ledger.sequencer import Ledger
 from chopmark.ledger.static import CHECKPOINT
 from chopmark.ledger.tokens import TOKENS, Rates, TokenFile
 from chopmark.ledger.witness import Witness
+from chopmark.release.evidence import check_leaf
 from chopmark.release.workspace import Workspace, find_log, open_workspace
 from chopmark.trust import TrustPolicy
 
@@ -221,6 +222,8 @@ def _appends(log: Ledger, place: LogPlace, workspace: Workspace | None, settings
     admission = None
     if settings.require_signature:
         admission = Admission(admitter(_trust(workspace, settings)), capacity=settings.waiting)
+    elif workspace is not None:
+        admission = Admission(check_leaf, capacity=settings.waiting)
     return Appends(
         tokens=tokens,
         rates=Rates(time.monotonic),

@@ -41,8 +41,9 @@ _PROBE: Final = "staging/probe"
 class LogSite:
     """A log and its parts: one of its own (``ledger.toml``), or a workspace's."""
 
-    def __init__(self, place: LogPlace, *, clock: Clock | None = None) -> None:
+    def __init__(self, place: LogPlace, *, clock: Clock | None = None, of_workspace: bool = False) -> None:
         self.place = place
+        self.of_workspace = of_workspace
         self.clock: Clock = clock or SystemClock()
 
     @classmethod
@@ -52,7 +53,8 @@ class LogSite:
         Raises:
             UsageError: there is none.
         """
-        return cls(find_log(start)[0])
+        place, workspace = find_log(start)
+        return cls(place, of_workspace=workspace is not None)
 
     @cached_property
     def ledger(self) -> Ledger:

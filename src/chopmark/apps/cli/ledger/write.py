@@ -76,6 +76,11 @@ def append(
     entries = list(_entries(files, lines=lines))
     if url is not None:
         return append_over(open_log_server(url, read_token(token_file)), entries, site.place, proofs=proofs)
+    if site.of_workspace:
+        from chopmark.release.evidence import check_leaf
+
+        for entry in entries:
+            check_leaf(entry)
     log = site.ledger
     before = log.checkpoint.size
     indices: list[int] = []
