@@ -32,6 +32,8 @@ from chopmark.apps.cli.main import run
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.txt"))
+GUIDES = [HERE.parents[1] / "docs" / "guides" / "operate-a-ledger.md"]
+"""Pages whose ``console`` blocks are a conversation."""
 
 
 @dataclass
@@ -83,6 +85,9 @@ def prepare(word: str, *arguments: str) -> None:
         "move": lambda path, target: Path(path).rename(target),
         "link": lambda target, path: Path(path).symlink_to(target),
         "cd": os.chdir,
+        "seq": lambda first, last, _, path: Path(path).write_text(
+            "".join(f"{n}\n" for n in range(int(first), int(last) + 1))
+        ),
     }
     assert word in words, f"no such word: {word}"
     words[word](*arguments)
@@ -108,12 +113,16 @@ def a_model(domain: str = "") -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+@pytest.mark.parametrize("file", [*FILES, *GUIDES], ids=lambda file: file.stem)
 def test_conversation(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     Path("model.onnx").write_bytes(a_model())
-    for turn in turns(file.read_text(encoding="utf-8")):
+    text = file.read_text(encoding="utf-8")
+    if file in GUIDES:
+        text = "".join(re.findall(r"^```console\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
+        assert text
+    for turn in turns(text):
         code, said = speak(turn.command)
         where = f"{file.name}:{turn.line}: $ {turn.command}\n{said}"
         assert code == turn.code, where
