@@ -294,5 +294,5 @@ def _read(path: Path, kind: type[T]) -> T:
     try:
         text = read_file(path, max_bytes=_MAX_CONFIG_BYTES).decode()
         return canonical.convert(tomllib.loads(text), kind, what=path.name)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DecodeError(f"{path}: is not TOML ({error})") from error

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from chopmark.canonical import encode_base64
 from chopmark.clock import Clock
-from chopmark.errors import DecodeError, UsageError, VerificationError
+from chopmark.errors import DecodeError, UndecidedError, UsageError, VerificationError
 from chopmark.keys import Signer
 from chopmark.ledger.checkpoint import Checkpoint, decode_decimal, decode_hash
 from chopmark.ledger.cosignature import cosign
@@ -43,6 +43,8 @@ from chopmark.ledger.note import (
 )
 from chopmark.ledger.ports import Observed, WitnessClient, WitnessStore
 
+_TRIES = 64
+"""Requests for one log that may overtake one; more is no race."""
 MAX_REQUEST_BYTES = MAX_NOTE_BYTES + 8192
 _TEXT = "text/plain; charset=utf-8"
 _SIZE = "text/x.tlog.size"
@@ -155,7 +157,7 @@ class Witness:
         if not valid or (missing and checkpoint.origin not in self._any_key):
             algorithms = " and ".join(sorted(str(key.kind.algorithm) for key in missing))
             return _refuse(403, f"invalid signature: none by this log's key with {algorithms}")
-        while True:
+        for _ in range(_TRIES):
             seen = self._store.newest(checkpoint.origin)
             refusal = judge(request, seen)
             if refusal is not None:
@@ -163,6 +165,7 @@ class Witness:
             lines, observed = self._cosign(request, valid)
             if self._store.replace(checkpoint.origin, seen, observed):
                 return Answer(status=200, body=lines)
+        raise UndecidedError("the witness's memory changes all the time, or is damaged", code="store-busy")
 
     def checkpoint(self, origin_hash: str) -> Answer:
         """Answer ``GET <origin hash>/checkpoint``: the newest checkpoint that was cosigned."""
@@ -173,7 +176,8 @@ class Witness:
         timestamp = int(self._clock.now().timestamp())
         text = request.note.text
         own = tuple(cosign(text, signer, self._name, timestamp=timestamp) for signer in self._signers)
-        note = SignedNote(text=text, signatures=(*(line.line for line in valid), *own))
+        theirs = {line.key: line.line for line in valid}.values()  # a line that stands there twice is kept once
+        note = SignedNote(text=text, signatures=(*theirs, *own))
         seen = Observed(size=request.checkpoint.size, root=request.checkpoint.root, note=note.encode())
         return "".join(line.encode() for line in own).encode("utf-8"), seen
 
@@ -214,6 +218,8 @@ def _check_growth(request: AddCheckpoint, seen: Observed | None) -> None:
         raise ProofError("an empty tree with a root of its own")
     if seen is not None and seen.size:
         verify_consistency(seen.size, seen.root, checkpoint.size, checkpoint.root, request.proof)
+    elif seen is not None and not hmac.compare_digest(seen.root, EMPTY_ROOT):
+        raise ProofError("what was seen last is no empty tree, and has no entries")
     elif request.proof:  # the empty tree starts every tree: nothing is proven, so nothing may be sent
         raise ProofError("there is none from size 0")
 

@@ -200,6 +200,8 @@ def _translated(path: Path) -> Iterator[None]:
             message = f"{path}: {error}"
             raise UndecidedError(message, code="store-busy", hint="check the disk and who else writes") from error
         raise VerificationError(f"{path}: {error}", code="ledger-corrupt", hint=_RESTORE) from error
+    except (UnicodeDecodeError, OverflowError) as error:  # the library's, over what a damaged file holds
+        raise VerificationError(f"{path}: is damaged", code="ledger-corrupt", hint=_RESTORE) from error
 
 
 @contextmanager

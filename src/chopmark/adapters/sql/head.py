@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chopmark.adapters.sql.database import Database, as_bytes, as_bytes_or_none, as_int, as_str
+from chopmark.errors import VerificationError
 from chopmark.ledger import EMPTY_ROOT
 from chopmark.ledger.ports import Head, HeadStore
 
@@ -50,6 +51,8 @@ class SqliteHead(HeadStore):
     def head(self) -> Head:
         row = self._db.one("SELECT origin, size, root, note, witnessed, frozen, moved_to FROM head")
         origin, size, root, note, witnessed, frozen, moved_to = row or (None,) * 7
+        if as_int(size) < 0 or len(as_bytes(root)) != len(EMPTY_ROOT):
+            raise VerificationError("the head is damaged", code="ledger-corrupt", hint="keep the file; call security")
         return Head(
             origin=as_str(origin),
             size=as_int(size),

@@ -24,7 +24,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from math import isqrt
 from typing import Final
 
@@ -41,10 +41,13 @@ _FANOUT: Final = 8
 _TIERS: Final = 3
 """Runs of 2 Mi leaves and more are merged no further, so that no append waits for more than the merge of 32 MiB."""
 _PART: Final = 2048
+_LAST_PART: Final = 2**53
+_PIECES: Final = 16
 _RECORD: Final = 16
 _WIDTH: Final = 256
 _HASH: Final = 32
 _LOOKUP: Final = 256  # leaf hashes in one query
+_MEND: Final = "run fsck; restore ledger.db from a copy, or import the log's exported files"
 _FILTER_FROM: Final = 256
 """Leaves in one look-up from which on the filter is worth making."""
 
@@ -57,13 +60,21 @@ class LeafIndex:
         self._filter: _Filter | None = None
 
     def find(self, leaves: Sequence[bytes], size: int) -> dict[bytes, int]:
-        """Return the index of each of *leaves* that is in the log of *size* entries."""
-        found = self._find_recent(leaves)
+        """Return the index of each of *leaves* that is in the log of *size* entries.
+
+        Raises:
+            VerificationError: the index does not cover the log: nothing could be said to be missing from it.
+        """
+        runs, recent = self._runs(), self._db.integer("SELECT count(*) FROM recent")
+        ends = [0, *(run.start + run.count for run in runs)]
+        if [run.start for run in runs] != ends[:-1] or ends[-1] + recent != size:
+            raise VerificationError("the index of leaves does not cover the log", code="ledger-corrupt", hint=_MEND)
+        found = self._find_recent(leaves) if recent else {}
         left = [leaf for leaf in leaves if leaf not in found]
         if len(left) >= _FILTER_FROM:
             left = self._filtered(left, size)
         if left:
-            found.update(self._find_in_runs(left))
+            found.update(self._find_in_runs(left, runs))
         return found
 
     def add(self, leaves: Sequence[bytes], start: int) -> None:
@@ -77,8 +88,6 @@ class LeafIndex:
             self._db.run("DELETE FROM recent")
             self._write_run(start - len(older), sorted(_records([*older, *leaves], start - len(older))))
             self._merge()
-        if self._filter is not None and self._filter.covered == start:
-            self._filter.add(leaves)
 
     def count(self) -> int:
         """Return how many leaves are indexed."""
@@ -99,40 +108,56 @@ class LeafIndex:
                 yield f"leaf index: the run of entries {run.start} to {covered} is not what the tiles say"
         if self._db.integer("SELECT count(*) FROM part") != parts:
             yield "leaf index: there are parts of no run"
+        yield from self._twice()
         recent = sorted((as_int(index), as_bytes(leaf)) for leaf, index in self._db.all("SELECT hash, idx FROM recent"))
         if [index for index, _ in recent] != list(range(covered, size)):
             yield f"leaf index: entries {covered} to {size} are not all indexed once"
         elif any(leaf != self._leaf(index) for index, leaf in recent):
             yield f"leaf index: entries {covered} to {size} are not what the tiles say"
 
+    def _twice(self) -> Iterator[str]:
+        """Find leaves that stand in the log more than once; a part of all prefixes at a time, for the memory's sake."""
+        keys = [self._read(run, 0, run.count)[0::2] for run in self._runs()]
+        for piece in range(_PIECES):
+            low, high = (bound * (1 << 64) // _PIECES for bound in (piece, piece + 1))
+            some: list[int] = []
+            for sorted_keys in keys:
+                some += sorted_keys[bisect_left(sorted_keys, low) : bisect_left(sorted_keys, high)]
+            some.sort()
+            for prefix in {one for one, other in pairwise(some) if one == other}:
+                leaves = [self._leaf(index) for run in self._runs() for index in self._search(run, {prefix})]
+                if len(set(leaves)) < len(leaves):
+                    yield f"leaf index: an entry stands in the log {len(leaves) - len(set(leaves)) + 1} times"
+
     def _find_recent(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
         found: dict[bytes, int] = {}
-        if self._db.one("SELECT 1 FROM recent LIMIT 1") is None:
-            return found
         ordered = sorted(leaves)  # neighbours in the index are read together
         for at in range(0, len(ordered), _LOOKUP):
             some = ordered[at : at + _LOOKUP]
             places = ",".join("?" * len(some))
             rows = self._db.all(f"SELECT hash, idx FROM recent WHERE hash IN ({places})", some)  # noqa: S608 - only "?"
             found.update((as_bytes(leaf), as_int(index)) for leaf, index in rows)
+        if any(self._leaf(index) != leaf for leaf, index in found.items()):
+            raise VerificationError("the index of leaves is not what the tiles say", code="ledger-corrupt", hint=_MEND)
         return found
 
     def _filtered(self, leaves: Sequence[bytes], size: int) -> list[bytes]:
         """Return those of *leaves* that may be in the log."""
-        if self._filter is None or self._filter.is_full(size + len(leaves)):
+        # It holds what stood in the tiles when it was asked. One that covers more was asked in a transaction that was undone.
+        if self._filter is None or self._filter.covered > size or self._filter.is_full(size + len(leaves)):
             self._filter = _Filter(size + len(leaves))
-        while self._filter.covered < size:  # at first all; later what other processes appended
+        while self._filter.covered < size:  # at first all; later what was appended since, by whomever
             first = self._filter.covered // _WIDTH
             rows = self._db.all("SELECT data FROM tile WHERE level = 0 AND idx >= ? ORDER BY idx LIMIT 256", (first,))
             data = b"".join(as_bytes(row[0]) for row in rows)[(self._filter.covered - first * _WIDTH) * _HASH :]
-            if not data:
-                raise VerificationError(f"tile {first} of level 0 is missing", code="ledger-corrupt")
+            if not data or len(data) % _HASH:
+                raise VerificationError(f"tile {first} of level 0, or one after it, is damaged", code="ledger-corrupt")
             self._filter.add([data[at : at + _HASH] for at in range(0, len(data), _HASH)])
         return self._filter.matching(leaves)
 
-    def _find_in_runs(self, leaves: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    def _find_in_runs(self, leaves: Sequence[bytes], runs: Sequence[_Run]) -> Iterator[tuple[bytes, int]]:
         left = set(leaves)
-        for run in reversed(self._runs()):
+        for run in reversed(runs):
             if not left:
                 return
             for index in self._search(run, set(_prefixes(left))):
@@ -200,7 +225,10 @@ class LeafIndex:
 
     def _runs(self) -> list[_Run]:
         rows = self._db.all("SELECT start, count, part FROM run ORDER BY start")
-        return [_Run(as_int(start), as_int(count), as_int(part)) for start, count, part in rows]
+        runs = [_Run(as_int(start), as_int(count), as_int(part)) for start, count, part in rows]
+        if any(run.count < 1 or not 0 <= run.part <= _LAST_PART for run in runs):
+            raise VerificationError("the index of leaves is damaged", code="ledger-corrupt", hint=_MEND)
+        return runs
 
     def _leaf(self, index: int) -> bytes:
         """Return the hash of entry *index* as the tiles have it."""
@@ -300,7 +328,13 @@ def _prefixes(leaves: Iterable[bytes]) -> array[int]:
 
 
 def _numbers(data: bytes) -> array[int]:
-    """Return big-endian 64-bit numbers."""
+    """Return big-endian 64-bit numbers.
+
+    Raises:
+        VerificationError: what was stored is no whole number of them.
+    """
+    if len(data) % 8:
+        raise VerificationError("the index of leaves, or a tile, is damaged", code="ledger-corrupt", hint=_MEND)
     numbers = array("Q")
     numbers.frombytes(data)
     return _swapped(numbers)

@@ -87,7 +87,8 @@ class SqliteLog(LogStore):
 
     def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
         with self._db.snapshot():
-            return self._index.find(leaves, self.state().size)
+            state = self.state()
+            return self._index.find(leaves, state.size) if state.once else {}
 
     def write(self, integration: Integration) -> None:
         start, size = integration.start, integration.edge.size

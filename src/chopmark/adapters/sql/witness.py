@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from chopmark.adapters.sql.database import Database, Value, as_bytes, as_int
+from chopmark.adapters.sql.database import Database, Value, as_bytes, as_int, as_str
+from chopmark.errors import DecodeError, VerificationError
+from chopmark.ledger import Checkpoint, decode_note
 from chopmark.ledger.ports import Observed, WitnessStore
 
 _APPLICATION_ID = 0x43485754  # "CHWT"
@@ -47,10 +49,14 @@ class SqliteWitness(WitnessStore):
         self._db.close()
 
     def newest(self, origin: str) -> Observed | None:
-        return _observed(self._db.one("SELECT size, root, note FROM observed WHERE origin = ?", (origin,)))
+        found = self.by_origin_hash(hashlib.sha256(origin.encode("utf-8")).hexdigest())
+        if found is not None and _checkpoint(found).origin != origin:
+            raise _damaged()
+        return found
 
     def by_origin_hash(self, origin_hash: str) -> Observed | None:
-        return _observed(self._db.one("SELECT size, root, note FROM observed WHERE origin_hash = ?", (origin_hash,)))
+        rows = self._db.one("SELECT origin, size, root, note FROM observed WHERE origin_hash = ?", (origin_hash,))
+        return None if rows is None else _observed(*rows)
 
     def replace(self, origin: str, old: Observed | None, new: Observed) -> bool:
         if old is None:
@@ -63,8 +69,25 @@ class SqliteWitness(WitnessStore):
         return self._db.run(sql, (new.size, new.root, new.note, origin, old.size, old.root, new.size)) == 1
 
 
-def _observed(row: tuple[Value, ...] | None) -> Observed | None:
-    if row is None:
-        return None
-    size, root, note = row
-    return Observed(size=as_int(size), root=as_bytes(root), note=as_bytes(note))
+def _observed(origin: Value, size: Value, root: Value, note: Value) -> Observed:
+    """Return a row, which has to say what the checkpoint in it says: the signature over that is the witness's own."""
+    found = Observed(size=as_int(size), root=as_bytes(root), note=as_bytes(note))
+    said = _checkpoint(found)
+    if (said.origin, said.size, said.root) != (as_str(origin), found.size, found.root):
+        raise _damaged()
+    return found
+
+
+def _checkpoint(observed: Observed) -> Checkpoint:
+    try:
+        return Checkpoint.decode(decode_note(observed.note).text)
+    except DecodeError as error:
+        raise _damaged() from error
+
+
+def _damaged() -> VerificationError:
+    return VerificationError(
+        "the witness's memory is damaged",
+        code="store-corrupt",
+        hint="keep the file; begin a new witness with a new key: an old copy of the memory would cosign a second history",
+    )
