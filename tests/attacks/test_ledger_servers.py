@@ -15,6 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from chopmark.adapters.blobs.objects import open_objects
+from chopmark.adapters.sql import link
 from chopmark.adapters.sql import postgres as pg
 from chopmark.apps.cli.main import run
 from chopmark.errors import Refused, UndecidedError, UsageError
@@ -196,7 +197,7 @@ def test_a_connection_cut_in_the_middle_of_an_append_keeps_nothing(folder):
 
 
 def test_a_writer_that_has_the_turn_too_long_is_not_waited_for(folder, monkeypatch):
-    monkeypatch.setattr(pg, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(link, "WAIT_SECONDS", 1)
     ledger, other = open_with(folder), open_with(folder)
     with ledger._store.turn(), pytest.raises(UndecidedError) as caught:
         other.append([b"x"])
