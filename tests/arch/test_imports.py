@@ -111,6 +111,7 @@ SECOND_FACES = {
     "channel.walk": "steps 5 to 9 in order, for devices and for `channel status`",
     "fleet.model": "as fleet.ports",
     "fleet.ports": "as artifacts.ports",
+    "ledger.agreement": "a server's half: a log against its head, and what an ended log refuses with",
     "ledger.carry": "a server's half: witnesses without a network",
     "ledger.collect": "a tool's half: partial tiles that nobody needs",
     "ledger.export": "a server's half",

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from chopmark.adapters.blobs.logfolder import FolderObjects
+from chopmark.adapters.blobs import logfiles
+from chopmark.adapters.blobs.logfiles import FolderObjects
 from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.errors import DecodeError, MovedError, UsageError, VerificationError
@@ -203,6 +204,23 @@ def test_a_folder_of_objects(tmp_path):
     (tmp_path / "files" / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(UsageError):
         objects.find("link", max_bytes=100)
+
+
+def test_a_folder_that_is_collected_under_a_writer_is_made_again(tmp_path, monkeypatch):
+    objects = FolderObjects(tmp_path / "files")
+    made = logfiles.make_folder
+    calls = []
+
+    def collected(folder):
+        made(folder)
+        if len(calls) < 3:
+            folder.rmdir()
+        calls.append(folder)
+
+    monkeypatch.setattr(logfiles, "make_folder", collected)
+    assert objects.create("tile/0/000.p/1", b"one")
+    assert objects.find("tile/0/000.p/1", max_bytes=3) == b"one"
+    assert len(calls) == 4
 
 
 def test_what_a_store_need_not_have(ledger):
