@@ -208,26 +208,26 @@ def test_a_copy_over_another_history_is_refused():
 
 
 def test_garbage_is_collected_beside_writers_at_any_call():
-    """At each call of an append, somebody collects: what was committed is whole, and staged objects stay."""
-    for after in (False, True):
-        at, ended = 0, False
-        while not ended:
-            at += 1
-            world = grown()
-            staged = {}
+    """Before each call of an append, somebody collects: what was committed is whole, and staged objects stay."""
+    at, ended, lost = 0, False, set()
+    while not ended:
+        at += 1
+        world = world_of(100)
 
-            def collected(world=world, staged=staged):
-                before = {path for path in world.objects.kept if path.startswith("staging/")}
-                collect(world.objects, apply=True)
-                staged[len(staged)] = before - set(world.objects.kept)
-
-            faults = Faults(at=at, then=collected, after=after)
-            world.process(faults).append(some(SIZE, SIZE + 400))
-            ended = len(faults.calls) < at
-            assert not any(staged.values())
-            world.check({})
+        def collected(world=world):
+            before = {path for path in world.objects.kept if path.startswith("staging/")}
             collect(world.objects, apply=True)
-            world.check({})
+            lost.update(before - set(world.objects.kept))
+
+        faults = Faults(at=at, then=collected)
+        world.process(faults).append(some(100, 300))
+        ended = len(faults.calls) < at
+        world.check({})
+        assert collect(world.objects, apply=True).odd == ()
+        assert "tile/0/000.p/100" not in world.objects.kept
+        world.check({})
+    assert at > 20
+    assert not lost
 
 
 def test_gc_takes_folders_and_object_stores(tmp_path, monkeypatch, capsys):
