@@ -15,7 +15,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from chopmark.adapters.blobs.objects import open_objects
+from chopmark.adapters.sql import link
 from chopmark.adapters.sql import postgres as pg
+from chopmark.apps.cli.ledger.wiring import LogSite, create_log
 from chopmark.apps.cli.main import run
 from chopmark.artifacts import Digest
 from chopmark.errors import Refused, UndecidedError, UsageError
@@ -198,7 +200,7 @@ def test_a_connection_cut_in_the_middle_of_an_append_keeps_nothing(folder):
 
 
 def test_a_writer_that_has_the_turn_too_long_is_not_waited_for(folder, monkeypatch):
-    monkeypatch.setattr(pg, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(link, "WAIT_SECONDS", 1)
     ledger, other = open_with(folder), open_with(folder)
     with ledger._store.turn(), pytest.raises(UndecidedError) as caught:
         other.append([b"x"])
@@ -284,6 +286,35 @@ def test_the_commands_on_postgresql_and_s3(fresh, s3, tmp_path, monkeypatch, cap
     note = newest_note(open_objects(url, s3))
     seen = verify_checkpoint(note, origin=ORIGIN, require=place.require, policy=NONE).checkpoint
     assert list(StaticLog(open_objects(url, s3), seen).entries(0, 1)) == [b"an entry"]
+
+
+def test_a_life_on_postgresql_and_s3(fresh, s3, tmp_path, monkeypatch, capsys):
+    url, option = f"s3://log/{tmp_path.name}", f"endpoint={s3['endpoint']}"
+    create_log(tmp_path / "small", origin=ORIGIN, once=True)
+    monkeypatch.chdir(tmp_path / "small")
+    options = ["--to", "postgresql", "--database", fresh, "--objects", url, "--option", option]
+    assert run(["ledger", "migrate", "../large", *options]) == 0
+    monkeypatch.chdir(tmp_path / "large")
+    site = LogSite.at(tmp_path / "large")
+    for at in range(0, 700, 100):
+        site.ledger.append(some(at, at + 100))
+    objects = open_objects(url, s3)
+    objects.create("staging/of-somebody", b"x")
+    capsys.readouterr()
+    assert run(["ledger", "gc", url, "--option", option, "--apply", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] > 5
+    assert "staging/of-somebody" in set(objects.names(""))
+    config = tmp_path / "large" / "ledger.toml"
+    config.write_text(config.read_text() + "\n[retention]\nkeep_newest = 100\n")
+    for command in (["fsck"], ["prune", "--apply"], ["fsck"]):
+        assert run(["ledger", *command]) == 0
+    assert not [path for path in objects.names("tile/entries/") if not path.startswith("tile/entries/002")]
+    assert run(["ledger", "migrate", "../back"]) == 0
+    close(site.ledger)
+    assert run(["ledger", "append", "ledger.toml"]) == 2, "it ended here"
+    monkeypatch.chdir(tmp_path / "back")
+    for command in (["fsck"], ["append", "ledger.toml"], ["freeze"], ["fsck"]):
+        assert run(["ledger", *command]) == 0
 
 
 def test_a_workspace_on_postgresql_and_s3(fresh, s3, tmp_path, monkeypatch, capsys):

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from chopmark.adapters.blobs.logfolder import FolderObjects
+from chopmark.adapters.blobs.logfiles import FolderObjects
 from chopmark.adapters.sql.head import SqliteHead
 from chopmark.adapters.sql.ledger import SqliteLog
 from chopmark.apps.cli.ledger.moving import fetch, migrate, succeed
 from chopmark.apps.cli.ledger.wiring import LogSite, create_log
-from chopmark.errors import ChopmarkError, Refused, UndecidedError, UsageError, VerificationError
+from chopmark.errors import ChopmarkError, DecodeError, Refused, UndecidedError, UsageError, VerificationError
 from chopmark.ledger import VerifierKey, WitnessPolicy, cosign, decode_note, encode_bundle, witness_key
 from chopmark.ledger.collect import collect
 from chopmark.ledger.freeze import seal_of
@@ -288,7 +288,7 @@ def test_a_move_killed_anywhere_leaves_one_live_log(pristine, tmp_path, monkeypa
         if LogSite.at(old).stores[1].head().moved_to and not new.exists():  # it can go nowhere else
             with pytest.raises(UsageError):
                 migrate(LogSite.at(old), tmp_path / "third", SqliteSettings())
-            shutil.rmtree(tmp_path / ".third.moving")
+            assert not (tmp_path / ".third.moving").exists()
         migrate(LogSite.at(old), new, SqliteSettings())
         assert not append(old, b"late")
         assert append(new, b"on")
@@ -334,6 +334,24 @@ def test_an_ended_log_may_be_copied_and_no_copy_goes_on(log, tmp_path):
         migrate(LogSite.at(log), tmp_path / name, SqliteSettings())
         assert not append(tmp_path / name, b"late")
         assert intact(tmp_path / name).size == SIZE
+
+
+def test_who_is_external_is_carried_along(log, tmp_path):
+    (log / "policy.txt").write_text(WITNESSED)
+    config = log / "ledger.toml"
+    config.write_text(config.read_text().replace("external = []", 'external = ["w"]'))
+    witnessed(log)
+    migrate(LogSite.at(log), tmp_path / "moved", SqliteSettings())
+    site = LogSite.at(tmp_path / "moved")
+    assert (site.place.external, site.witnessed()) == (("w",), "witnessed: w (external: w)")
+    site.export(tmp_path / "files")
+    site.ledger.freeze()
+    assert succeed(site, tmp_path / "next", origin="log.life/m2").external == ("w",)
+    arguments = {"vkeys": site.place.require, "policy": site.place.policy, "keys": None}
+    with pytest.raises(DecodeError):
+        fetch(str(tmp_path / "files"), tmp_path / "copy", **arguments, external=["nobody"])
+    assert not (tmp_path / "copy").exists()
+    assert fetch(str(tmp_path / "files"), tmp_path / "copy", **arguments, external=["w"]).place.external == ("w",)
 
 
 # Imports

@@ -285,7 +285,97 @@ def test_many_processes_append_to_one_log(kind):
     assert ledger.fsck(NONE).ok
 
 
+def test_a_frozen_log_takes_nothing_any_more(kind):
+    stores = kind.create()
+    edge = grow(stores, EMPTY_EDGE, some(0, 300))
+    store = stores[0]
+    with pytest.raises(ZeroDivisionError), store.exclusive():
+        store.freeze() or 1 / 0
+    assert not store.state().frozen
+    for _ in range(2):
+        with store.exclusive():
+            store.freeze()
+        for each in (store, kind.open()[0]):
+            assert each.state().frozen
+            with pytest.raises(VerificationError) as caught, each.exclusive():
+                each.write(integrate(edge, [b"late"]))
+            assert caught.value.code == "log-frozen"
+    holds(store, some(0, 300))
+
+
+def test_pruned_bundles_are_gone_and_tiles_stay(kind):
+    stores, edge = kind.create(), EMPTY_EDGE
+    for size in (100, 300, 900):  # in an object store, narrower bundles lie beside the full ones
+        edge = grow(stores, edge, some(edge.size, size))
+    store = stores[0]
+    tiles = [store.tile(0, index) for index in range(4)]
+    with pytest.raises(ZeroDivisionError), store.exclusive():
+        store.prune(256) or 1 / 0
+    assert store.state().minimum == 0
+    for asked, minimum in ((512, 512), (256, 512), (512, 512), (0, 512), (1024, 512), (768, 768)):
+        with store.exclusive():
+            store.prune(asked)
+            assert store.state().minimum == minimum
+        for each in (store, kind.open()[0]):
+            state = each.state()
+            assert (state.minimum, state.size) == (minimum, 900)
+            assert each.entries(minimum, 900) == tuple(some(minimum, 900))
+            assert [each.tile(0, index) for index in range(4)] == tiles
+            assert each.counts() == LogCounts(tiles=5, bundles=(900 - minimum) // 256, tail=132, leaves=900)
+            assert each.check() == ()
+            with pytest.raises(VerificationError):
+                each.entries(minimum - 1, 900)
+    grow(stores, edge, some(900, 1100))
+    assert kind.open()[0].entries(768, 1100) == tuple(some(768, 1100))
+
+
+def test_a_copy_of_a_log_without_its_oldest_entries_holds_none(kind):
+    stores = kind.create()
+    store, heads = stores
+    built = integrate(EMPTY_EDGE, [b""] * 512, [leaf_hash(entry) for entry in some(0, 512)])
+    with store.turn():
+        with store.exclusive():
+            store.write(built)
+            store.prune(512)
+        assert heads.advance(heads.head(), size=512, root=built.edge.root)
+    grow(stores, built.edge, some(512, 600))
+    store = kind.open()[0]
+    assert store.entries(512, 600) == tuple(some(512, 600))
+    assert store.counts() == LogCounts(tiles=4, bundles=0, tail=88, leaves=600)
+    for index in (0, 255, 256, 511):
+        with pytest.raises(VerificationError):
+            store.entries(index, index + 1)
+
+
 # HeadStore
+
+
+def test_a_frozen_head_is_the_last_one(kind):
+    heads = kind.create()[1]
+    first = heads.head()
+    assert heads.advance(first, size=5, root=b"5" * 32)
+    assert not heads.freeze(first)
+    last = heads.head()
+    assert heads.freeze(last, moved_to="there")
+    for each in (heads, kind.open()[1]):
+        assert (each.head().frozen, each.head().moved_to) == (True, "there")
+        assert each.freeze(last, moved_to="there")
+        assert not each.freeze(last)
+        assert not each.freeze(last, moved_to="elsewhere")
+        assert not each.advance(last, size=6, root=b"6" * 32)
+        assert not each.advance(each.head(), size=6, root=b"6" * 32)
+    assert heads.keep_note(last, b"note") == b"note"
+    assert heads.keep_witnessed(5, b"witnessed")
+    now = kind.open()[1].head()
+    assert (now.size, now.note, now.witnessed, now.moved_to) == (5, b"note", b"witnessed", "there")
+
+
+def test_an_end_that_leads_nowhere_stays_one(kind):
+    heads = kind.create()[1]
+    assert heads.freeze(heads.head())
+    assert heads.freeze(heads.head())
+    assert not heads.freeze(heads.head(), moved_to="there")
+    assert (heads.head().frozen, heads.head().moved_to) == (True, "")
 
 
 def test_the_head_moves_by_comparison_and_never_back(kind):

@@ -138,7 +138,7 @@ class SimSequence(SequenceStore):
     def advance(self, old, new, leaves):
         with self.faults.call("advance"):
             now = self.database.state if self._changed is None else self._changed[0]
-            if (now.size, now.root) != (old.size, old.root):
+            if (now.size, now.root) != (old.size, old.root) or now.frozen:
                 return False
             known = self.database.leaves if self._changed is None else self.database.leaves | self._changed[1]
             if any(leaf in known for leaf in leaves) or len(set(leaves)) < len(leaves):
@@ -146,6 +146,24 @@ class SimSequence(SequenceStore):
             fresh = dict(zip(leaves, range(old.size, new.size), strict=bool(leaves))) if leaves else {}
             self._changed = (new, fresh if self._changed is None else self._changed[1] | fresh)
             return True
+
+    def freeze(self) -> None:
+        self._change("freeze", frozen=True)
+
+    def prune(self, minimum: int) -> None:
+        self._change("prune", minimum=minimum)
+
+    def keep_removed(self, end: int) -> None:
+        self._change("keep removed", removed=end)
+
+    def _change(self, name: str, **values: int) -> None:
+        """Change numbers that only grow."""
+        with self.faults.call(name):
+            now, fresh = self._changed or (self.database.state, {})
+            self._changed = (
+                replace(now, **{key: max(getattr(now, key), value) for key, value in values.items()}),
+                fresh,
+            )
 
     def count(self) -> int:
         return len(self.database.leaves)
@@ -169,7 +187,7 @@ class SimHead(HeadStore):
     def advance(self, old, *, size, root):
         with self.faults.call("advance head"):
             now = self.database.head
-            if (now.size, now.root) != (old.size, old.root) or size <= now.size:
+            if (now.size, now.root) != (old.size, old.root) or size <= now.size or now.frozen:
                 return False
             self.database.head = replace(now, size=size, root=root, note=None)
             return True
@@ -183,6 +201,14 @@ class SimHead(HeadStore):
                 self.database.head = replace(now, note=note)
                 self.database.notes.append(note)
             return self.database.head.note
+
+    def freeze(self, head, *, moved_to=""):
+        with self.faults.call("freeze head"):
+            now = self.database.head
+            if (now.size, now.root) != (head.size, head.root) or (now.frozen and now.moved_to != moved_to):
+                return False
+            self.database.head = replace(now, frozen=True, moved_to=moved_to)
+            return True
 
     def keep_witnessed(self, size, note):
         with self.faults.call("keep witnessed"):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final, Generic, TypeVar
 
-from chopmark.errors import UndecidedError
+from chopmark.errors import UndecidedError, UsageError
 from chopmark.ledger.sequencer import Ledger
 
 WAITING: Final = 256
@@ -176,7 +176,20 @@ class Intake:
         self._cosigned.close(finish=False)
 
     def _commit(self, entries: Sequence[bytes]) -> list[Appended | Exception]:
-        indices = self._ledger.append(entries)
+        try:
+            return [*self._logged(self._ledger.append(entries))]
+        except UsageError as error:
+            if error.code != "log-frozen":
+                raise
+            return self._found(entries, error)
+
+    def _found(self, entries: Sequence[bytes], error: UsageError) -> list[Appended | Exception]:
+        """Answer for a log that has ended: what is in it keeps its index, whoever else came in the same batch."""
+        indices = [self._ledger.find(entry) for entry in entries]
+        logged = iter(self._logged([index for index in indices if index is not None]))
+        return [error if index is None else next(logged) for index in indices]
+
+    def _logged(self, indices: Sequence[int]) -> list[Appended]:
         proofs = self._ledger.proofs(indices, witnessed=False)
         return [Appended(index=index, proof=proof) for index, proof in zip(indices, proofs, strict=True)]
 

@@ -3,7 +3,8 @@
 
 Both ways go batch by batch, each batch one transaction of the target, and go on where they were killed: what the target
 holds already is compared with the source by its root, never trusted. The target's head moves last, once, when all
-entries are there; until then nobody is promised anything by it.
+entries are there; until then nobody is promised anything by it. Only where a target is ``public`` it moves with each
+batch, as that store's recovery asks, without a signature, and nothing is shown: that promises nothing either.
 
 Of :func:`copy_log` the source is a store of one's own, and is frozen before (who calls it sees to that: two live logs of
 one origin are a fork). Of :func:`mirror` the source is files that somebody serves: every byte is checked against a
@@ -16,13 +17,13 @@ import hmac
 from collections.abc import Iterator, Sequence
 
 from chopmark.errors import MovedError, Refused, VerificationError
+from chopmark.ledger.agreement import read_edge
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.fsck import root_at
 from chopmark.ledger.helpers import Progress
 from chopmark.ledger.merkle import Node
 from chopmark.ledger.note import decode_note
-from chopmark.ledger.ports import HeadStore, LogState, LogStore
-from chopmark.ledger.sequencer import read_edge
+from chopmark.ledger.ports import Head, HeadStore, LogState, LogStore
 from chopmark.ledger.static import StaticLog
 from chopmark.ledger.tiles import TILE_WIDTH, Edge, decode_tile, integrate, node_from_tiles
 
@@ -48,14 +49,15 @@ def copy_log(source: Stores, target: Stores, *, progress: Progress | None = None
         raise VerificationError("only a log that is frozen is copied", code="not-frozen", hint="chopmark ledger freeze")
     whole = Checkpoint(origin=state.origin, size=state.size, root=state.root)
     _begins_with(into, whole, node_from_tiles(store.tile))
-    _fill_pruned(store, into, state.minimum, state.size, progress)
+    _fill_pruned(store, target, state.minimum, state.size, progress)
     batches = (store.entries(start, end) for start, end in _batches(into.state().size, state.size))
-    _fill(into, whole, batches, progress)
-    _promise(into_heads, whole, note=head.note, witnessed=head.witnessed)
-    if not head.moved_to:
-        with into.exclusive():
-            into.freeze()
-        into_heads.freeze(into_heads.head())
+    _fill(target, whole, batches, progress)
+    with into.turn():
+        _promise(target, whole, note=head.note, witnessed=head.witnessed)
+        if not head.moved_to:
+            with into.exclusive():
+                into.freeze()
+            into_heads.freeze(into_heads.head())
     return into.state()
 
 
@@ -79,14 +81,14 @@ def mirror(
         VerificationError: a file is missing or altered; what was fetched before it stays.
         UndecidedError: a file cannot be read, or the target cannot be written now.
     """
-    into, into_heads = target
-    whole = log.checkpoint
+    into, whole = target[0], log.checkpoint
     _begins_with(into, whole, log.node())
     if witnessed is not None:
         _starts_with(whole, Checkpoint.decode(decode_note(witnessed).text), log.node())
     batches = (tuple(log.entries(start, end)) for start, end in _batches(into.state().size, whole.size))
-    _fill(into, whole, batches, progress)
-    _promise(into_heads, whole, note=note, witnessed=witnessed)
+    _fill(target, whole, batches, progress)
+    with into.turn():
+        _promise(target, whole, note=note, witnessed=witnessed)
     return into.state()
 
 
@@ -98,11 +100,11 @@ def _batches(start: int, size: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _fill(into: LogStore, whole: Checkpoint, batches: Iterator[Sequence[bytes]], progress: Progress | None) -> None:
+def _fill(target: Stores, whole: Checkpoint, batches: Iterator[Sequence[bytes]], progress: Progress | None) -> None:
     """Append *batches* to what is there, and check that they make the root of *whole*."""
-    edge = read_edge(into, into.state())
+    edge = _edge(target)
     for entries in batches:
-        edge = _append(into, edge, entries)
+        edge = _append(target, edge, entries)
         if progress is not None:
             progress(edge.size, whole.size)
     if edge.size != whole.size or not hmac.compare_digest(edge.root, whole.root):
@@ -114,28 +116,55 @@ def _fill(into: LogStore, whole: Checkpoint, batches: Iterator[Sequence[bytes]],
         )
 
 
+def _edge(target: Stores) -> Edge:
+    """Return the edge of what is there, after what a killed run left half done is finished."""
+    into = target[0]
+    with into.turn():
+        with into.exclusive():
+            edge = read_edge(into, into.state())
+        _follow(target, edge)
+    return edge
+
+
 def _append(
-    into: LogStore, edge: Edge, entries: Sequence[bytes], leaves: Sequence[bytes] | None = None, *, pruned: int = 0
+    target: Stores, edge: Edge, entries: Sequence[bytes], leaves: Sequence[bytes] | None = None, *, pruned: int = 0
 ) -> Edge:
-    integration = integrate(edge, entries, leaves)
-    with into.exclusive():
-        if into.state().size != edge.size:
-            raise MovedError("another process fills this log", code="moved", hint="wait for it")
-        into.write(integration)
-        if pruned:
-            into.prune(pruned)
+    into, integration = target[0], integrate(edge, entries, leaves)
+    with into.turn():
+        with into.exclusive():
+            if into.state().size != edge.size:
+                raise MovedError("another process fills this log", code="moved", hint="wait for it")
+            into.write(integration)
+            if pruned:
+                into.prune(pruned)
+        _follow(target, integration.edge)
     return integration.edge
 
 
-def _fill_pruned(store: LogStore, into: LogStore, minimum: int, size: int, progress: Progress | None) -> None:
+def _follow(target: Stores, edge: Edge) -> None:
+    """Let the head of a public store come after what was put, so that what was staged for it can go."""
+    into, heads = target
+    if into.public:
+        into.show(_advanced(heads, size=edge.size, root=edge.root))
+
+
+def _advanced(heads: HeadStore, *, size: int, root: bytes) -> Head:
+    """Move the head to *size*, unless it is there; return it."""
+    while (head := heads.head()).size < size:
+        if not heads.advance(head, size=size, root=root) and heads.head().frozen:
+            raise VerificationError("the copy is frozen, and the log grew", code="log-frozen")
+    return head
+
+
+def _fill_pruned(store: LogStore, target: Stores, minimum: int, size: int, progress: Progress | None) -> None:
     """Copy the hashes of entries that are gone: bundles are written empty, and dropped in the same transaction."""
-    edge = read_edge(into, into.state())
+    edge = _edge(target)
     for start, end in _batches(edge.size, minimum):
         indices = range(start // TILE_WIDTH, end // TILE_WIDTH)
         leaves = [leaf for index in indices for leaf in decode_tile(store.tile(0, index))]
         if len(leaves) != end - start:
             raise VerificationError("a tile of pruned entries is too narrow", code="ledger-corrupt", hint="run fsck")
-        edge = _append(into, edge, [b""] * len(leaves), leaves, pruned=end)
+        edge = _append(target, edge, [b""] * len(leaves), leaves, pruned=end)
         if progress is not None:
             progress(edge.size, size)
 
@@ -156,12 +185,12 @@ def _starts_with(whole: Checkpoint, part: Checkpoint, node: Node) -> None:
         raise Refused("log-fork", f"the log does not start with the {part.size} entries seen", evidence=evidence)
 
 
-def _promise(heads: HeadStore, whole: Checkpoint, *, note: bytes | None, witnessed: bytes | None) -> None:
-    """Move the target's head to *whole*, and keep its checkpoints."""
-    while (head := heads.head()).size < whole.size:
-        if not heads.advance(head, size=whole.size, root=whole.root) and heads.head().frozen:
-            raise VerificationError("the copy is frozen, and the log grew", code="log-frozen")
+def _promise(target: Stores, whole: Checkpoint, *, note: bytes | None, witnessed: bytes | None) -> None:
+    """Move the target's head to *whole*, keep its checkpoints, and show them where it is public."""
+    into, heads = target
+    head = _advanced(heads, size=whole.size, root=whole.root)
     if note is not None:
         heads.keep_note(head, note)
     if witnessed is not None:
         heads.keep_witnessed(Checkpoint.decode(decode_note(witnessed).text).size, witnessed)
+    into.show(heads.head())

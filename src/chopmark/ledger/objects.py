@@ -17,6 +17,10 @@ Everything acknowledged is therefore covered by a shown checkpoint, and a databa
 restored: refused, with both checkpoints as evidence. A shown checkpoint counts only with the signatures of the log's own
 keys, and what is read is hashed up to a root from the database, so the object store is trusted with nothing.
 
+Pruning is two steps: the database says from which entry on the log keeps its bundles, then they are removed; killed
+between the two, the next block removes them. A bundle that comes back (see below) is no part of the log, and goes with the
+next pruning.
+
 Writers take turns for the whole of an append. Who loses its connection loses its turn, and may then still put files of a
 change that was committed, which have the same bytes, or show an older checkpoint over a newer: the head in the database
 decides, and the next turn shows it again.
@@ -32,12 +36,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from chopmark.errors import InternalError, MovedError, Refused, UndecidedError, UsageError, VerificationError
+from chopmark.errors import InternalError, MovedError, UndecidedError, UsageError, VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
-from chopmark.ledger.files import newest_checkpoint
-from chopmark.ledger.fsck import root_at
 from chopmark.ledger.merkle import HASH_BYTES
-from chopmark.ledger.note import MAX_NOTE_BYTES, VerifierKey, decode_note, verify_lines
+from chopmark.ledger.note import VerifierKey
 from chopmark.ledger.ports import (
     Head,
     HeadStore,
@@ -49,6 +51,7 @@ from chopmark.ledger.ports import (
     Sequenced,
     SequenceStore,
 )
+from chopmark.ledger.shown import ShownCheckpoints, went_back
 from chopmark.ledger.staging import (
     MAX_STAGING_BYTES,
     STAGING,
@@ -59,11 +62,12 @@ from chopmark.ledger.staging import (
     staged_size,
     staging_path,
 )
-from chopmark.ledger.static import CHECKPOINT, MAX_BUNDLE_BYTES, WITNESSED_CHECKPOINT, StaticLog
-from chopmark.ledger.tiles import TILE_WIDTH, Integration
+from chopmark.ledger.static import MAX_BUNDLE_BYTES, StaticLog
+from chopmark.ledger.tiles import TILE_WIDTH, Integration, bundle_path
 
 _PUTS_AT_ONCE: Final = 16
 _LOOKUP_TILES: Final = 16
+_BUNDLES: Final = "tile/entries/"
 
 
 @dataclass(kw_only=True)
@@ -73,6 +77,7 @@ class _Block:
     began: Sequenced
     state: Sequenced
     files: dict[str, bytes] = field(default_factory=dict)
+    pruned: bool = False
 
 
 class ObjectLog(LogStore):
@@ -92,7 +97,6 @@ class ObjectLog(LogStore):
         self._sequence = sequence
         self._heads = heads
         self._objects = objects
-        self._keys = tuple(keys)
         self._writing = threading.RLock()
         self._reading = threading.RLock()
         self._turns = 0
@@ -100,8 +104,7 @@ class ObjectLog(LogStore):
         self._writer = 0
         self._static: StaticLog | None = None
         self._seen: Sequenced | None = None  # the furthest that this process has known the order to be
-        self._shown: dict[str, bytes] = {}  # what stands in the objects for all that this process knows
-        self._agreed: Checkpoint | None = None  # shown, and found to be a beginning of the log
+        self._shown = ShownCheckpoints(objects, keys)
         self._looked = False  # at what is shown, in this turn
         self._swept = False
         self._staged: set[str] = set()
@@ -137,21 +140,30 @@ class ObjectLog(LogStore):
                     yield
                 finally:
                     self._block = None
-            self._put(block.files)
+            self._put(_kept(block.files, block.state.minimum))
             self._seen = block.state
+            if block.state.removed < block.state.minimum or block.pruned:
+                self._remove_pruned(block.state)
 
     def state(self) -> LogState:
         at = self._own_block()
         found = self._sequence.sequenced() if at is None else at.state
-        return LogState(origin=found.origin, size=found.size, root=found.root, once=found.once)
+        return LogState(
+            origin=found.origin,
+            size=found.size,
+            root=found.root,
+            once=found.once,
+            frozen=found.frozen,
+            minimum=found.minimum,
+        )
 
     def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
         return self._sequence.find(leaves)
 
     def write(self, integration: Integration) -> None:
-        block = self._own_block()
-        if block is None:
-            raise InternalError("written outside an exclusive block")
+        block = self._needed_block()
+        if block.state.frozen:
+            raise VerificationError("the log is frozen", code="log-frozen")
         files = block.files | files_of(integration)
         size, root = integration.edge.size, integration.root
         staged = encode_staging(files)
@@ -165,6 +177,17 @@ class ObjectLog(LogStore):
         if integration.start != block.state.size or not self._sequence.advance(block.state, new, leaves):
             raise VerificationError("the log is not where this change starts", code="ledger-corrupt")
         block.state, block.files = new, files
+
+    def freeze(self) -> None:
+        block = self._needed_block()
+        self._sequence.freeze()
+        block.state = replace(block.state, frozen=True)
+
+    def prune(self, minimum: int) -> None:
+        block = self._needed_block()
+        if minimum <= block.state.size:
+            self._sequence.prune(minimum)
+            block.state, block.pruned = replace(block.state, minimum=max(minimum, block.state.minimum)), True
 
     def tile(self, level: int, index: int) -> bytes:
         with self._reading:
@@ -180,11 +203,17 @@ class ObjectLog(LogStore):
         return found
 
     def counts(self) -> LogCounts:
+        first = self.state().minimum // TILE_WIDTH  # what is pruned is not counted, removed already or not
         names = [name for path in self._objects.names("tile/") if (name := file_name(path)) is not None]
-        bundles = {name.index for name in names if name.level is None and name.width == TILE_WIDTH}
+        kept = [name for name in names if name.level is None and name.index >= first]
+        bundles = {name.index for name in kept if name.width == TILE_WIDTH}
         # A narrower bundle is the beginning of a wider one; it may stay until it is collected.
-        after = [name for name in names if name.level is None and name.index >= len(bundles)]
-        tail = [(name.index - len(bundles)) * TILE_WIDTH + name.width for name in after if name.width < TILE_WIDTH]
+        end = first + len(bundles)
+        tail = [
+            (name.index - end) * TILE_WIDTH + name.width
+            for name in kept
+            if name.index >= end and name.width < TILE_WIDTH
+        ]
         return LogCounts(
             tiles=len({(name.level, name.index) for name in names if name.level is not None}),
             bundles=len(bundles),
@@ -212,16 +241,10 @@ class ObjectLog(LogStore):
     def show(self, head: Head) -> None:
         if not self._looked:
             self._look(head)
-        for path, note in ((WITNESSED_CHECKPOINT, head.witnessed), (CHECKPOINT, newest_checkpoint(head))):
-            if note is not None and self._is_newer(note, path):
-                with self._sequence.transaction():  # a turn that was lost ends here
-                    self._objects.replace(path, note)
-                self._shown[path] = note
+        for path, note in self._shown.due(head):
+            with self._sequence.transaction():  # a turn that was lost ends here
+                self._shown.replace(path, note)
         self._sweep(head.size)
-
-    def _is_newer(self, note: bytes, path: str) -> bool:
-        shown = self._shown.get(path)
-        return shown is None or (shown != note and _size_of(shown) <= _size_of(note))
 
     def _sweep(self, size: int) -> None:
         """Remove what was staged up to *size* entries, which are put. Beyond it, somebody else's turn may have begun."""
@@ -239,57 +262,16 @@ class ObjectLog(LogStore):
         """Refuse a database that went back; finish a change that was committed and not put."""
         seen = self._seen
         if seen is not None and (state.size, state.root) != (seen.size, seen.root) and state.size <= seen.size:
-            raise _went_back(_point(state), _point(seen), None)
+            raise went_back(_point(state), _point(seen), None)
         head = self._heads.head()
         self._look(head)
         if head.size < state.size:
-            self._put(self._read_staged(state))
+            self._put(_kept(self._read_staged(state), state.minimum))
         self._seen = state
 
     def _look(self, head: Head) -> None:
-        """Look at the shown checkpoint; at the witnessed one too where this process did not put it there."""
-        self._check_shown(head, CHECKPOINT)
-        if WITNESSED_CHECKPOINT not in self._shown:
-            self._check_shown(head, WITNESSED_CHECKPOINT)
+        self._shown.check(head)
         self._looked = True
-
-    def _check_shown(self, head: Head, path: str) -> None:
-        """Check that the shown checkpoint is one of this log's, up to its *head*."""
-        note = self._objects.find(path, max_bytes=MAX_NOTE_BYTES)
-        if note is None:
-            self._shown.pop(path, None)
-            return
-        self._shown[path] = note
-        shown = self._verified(note, path)
-        own = Checkpoint(origin=head.origin, size=head.size, root=head.root)
-        if shown in (own, self._agreed):
-            return
-        if shown.size > head.size:
-            raise _went_back(own, shown, note)
-        found = root_at(shown.size, StaticLog(self._objects, own).node())
-        if found != shown.root:
-            raise Refused(
-                "log-fork",
-                f"{path}: the log does not start with what it has shown",
-                hint="keep both; call security",
-                evidence={"database": own.encode(), "objects": shown.encode(), "signed": note},
-            )
-        self._agreed = shown
-
-    def _verified(self, data: bytes, path: str) -> Checkpoint:
-        note = decode_note(data)
-        signed_by = {line.key for line in verify_lines(note.text, note.signatures, self._keys)}
-        if not self._keys or signed_by != set(self._keys):
-            raise VerificationError(
-                f"{path}: is not signed by all of this log's keys",
-                code="log-altered",
-                hint="somebody else writes to the object store: keep it, find out who; then remove it",
-                evidence={"shown": data},
-            )
-        checkpoint = Checkpoint.decode(note.text)
-        if checkpoint.origin != self._keys[0].name:
-            raise VerificationError(f"{path}: is of {checkpoint.origin}", code="log-altered")
-        return checkpoint
 
     def _read_staged(self, state: Sequenced) -> dict[str, bytes]:
         path = staging_path(state.start, state.size, state.root)
@@ -318,6 +300,17 @@ class ObjectLog(LogStore):
             for _ in pool.map(self._create, files, files.values()):
                 pass  # an error of one ends all
 
+    def _remove_pruned(self, state: Sequenced) -> None:
+        """Remove the bundles before what is kept: full ones by name, all else that lies there as it is listed."""
+        end = state.minimum // TILE_WIDTH
+        paths = {bundle_path(index) for index in range(state.removed // TILE_WIDTH, end)}
+        paths.update(path for path in self._objects.names(_BUNDLES) if _is_pruned(path, state.minimum))
+        with ThreadPoolExecutor(max_workers=_PUTS_AT_ONCE) as pool:
+            for _ in pool.map(self._objects.remove, paths):
+                pass  # an error of one ends all; the next block tries again
+        with self._sequence.transaction():
+            self._sequence.keep_removed(state.minimum)
+
     def _create(self, path: str, data: bytes) -> None:
         """Create an object; one that is there already has the same bytes."""
         if self._objects.create(path, data):
@@ -336,6 +329,12 @@ class ObjectLog(LogStore):
                     "kept": hashlib.sha256(kept).hexdigest(),
                 },
             )
+
+    def _needed_block(self) -> _Block:
+        block = self._own_block()
+        if block is None:
+            raise InternalError("written outside an exclusive block")
+        return block
 
     def _own_block(self) -> _Block | None:
         """Return the block that this thread is in."""
@@ -369,18 +368,15 @@ class _Overlaid(LogFiles):
         return self._below.find(path, max_bytes=max_bytes) if found is None else found
 
 
+def _is_pruned(path: str, minimum: int) -> bool:
+    name = file_name(path)
+    return name is not None and name.level is None and name.index < minimum // TILE_WIDTH
+
+
+def _kept(files: Mapping[str, bytes], minimum: int) -> dict[str, bytes]:
+    """Return *files* without pruned bundles: a copy of a log without them stages empty ones in their place."""
+    return {path: data for path, data in files.items() if not _is_pruned(path, minimum)}
+
+
 def _point(state: Sequenced) -> Checkpoint:
     return Checkpoint(origin=state.origin, size=state.size, root=state.root)
-
-
-def _size_of(note: bytes) -> int:
-    return Checkpoint.decode(decode_note(note).text).size
-
-
-def _went_back(database: Checkpoint, objects: Checkpoint, signed: bytes | None) -> Refused:
-    return Refused(
-        "log-rollback",
-        f"the database has {database.size} entries, but {objects.size} were shown: an old copy of it was restored",
-        hint="put the newest copy of the database back; if it is lost, this log ends here and a new origin begins",
-        evidence={"database": database.encode(), "objects": objects.encode(), "signed": signed},
-    )

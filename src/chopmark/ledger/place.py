@@ -220,7 +220,12 @@ def log_keys(vkeys: Sequence[str]) -> Mapping[str, tuple[VerifierKey, ...]]:
 
 
 def write_log_config(
-    origin: str, require: Sequence[str], store: StoreSettings, *, retention: Retention | None = None
+    origin: str,
+    require: Sequence[str],
+    store: StoreSettings,
+    *,
+    external: Sequence[str] = (),
+    retention: Retention | None = None,
 ) -> bytes:
     """Return ``ledger.toml``."""
     lines = [
@@ -231,7 +236,7 @@ def write_log_config(
         "]",
         'policy = "policy.txt"  # which witnesses are enough (C2SP tlog-policy)',
         'keys = "keys"',
-        "external = []  # witnesses or groups of the policy that somebody else runs",
+        f"external = [{', '.join(map(_quoted, external))}]  # witnesses or groups of the policy that somebody else runs",
         *store_lines(store, table="store"),
     ]
     if retention is not None:

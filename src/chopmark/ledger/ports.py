@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from chopmark.errors import DecodeError, UndecidedError, UsageError, foreign
+from chopmark.errors import DecodeError, UndecidedError, foreign
 from chopmark.ledger.tiles import TILE_WIDTH, Integration, encode_bundle
 
 _FILES_HINT = "check its address, the network, and who may use it"
@@ -49,10 +49,6 @@ class LogCounts:
     bundles: int
     tail: int
     leaves: int
-
-
-def _cannot(what: str) -> UsageError:
-    return UsageError(f"a log in this kind of store cannot be {what}", hint="keep it in SQLite")
 
 
 class LogStore(ABC):
@@ -102,7 +98,8 @@ class LogStore(ABC):
         """Keep what :func:`chopmark.ledger.integrate` returned; only inside :meth:`exclusive`.
 
         Raises:
-            VerificationError: the log is not where the integration starts, holds one of its leaves, or is frozen.
+            VerificationError: the log is not where the integration starts, holds one of its leaves, or is frozen
+                (``log-frozen``).
         """
 
     @abstractmethod
@@ -129,24 +126,18 @@ class LogStore(ABC):
         """
         return encode_bundle(self.entries(index * TILE_WIDTH, (index + 1) * TILE_WIDTH))
 
+    @abstractmethod
     def freeze(self) -> None:
-        """Append nothing any more, for good; only inside :meth:`exclusive`. Again is the same.
+        """Append nothing any more, for good; only inside :meth:`exclusive`. Again is the same."""
 
-        Raises:
-            UsageError: this kind of store cannot remember it.
-        """
-        raise _cannot("frozen")
-
+    @abstractmethod
     def prune(self, minimum: int) -> None:
         """Drop the bundles before entry *minimum*, for good; only inside :meth:`exclusive`. Their hashes stay.
 
         Args:
-            minimum: a multiple of 256, at most the size; one that is not above what is pruned already changes nothing.
-
-        Raises:
-            UsageError: this kind of store cannot remember it.
+            minimum: a multiple of 256, at most the size. One that is not above what is pruned already changes nothing,
+                but finishes a removal that was killed.
         """
-        raise _cannot(f"pruned to entry {minimum}")
 
     def close(self) -> None:
         """Give back what is held open; the store is not used afterwards."""
@@ -175,6 +166,9 @@ class Sequenced:
     Attributes:
         start: where the newest change began; everything before it was put into the object store.
         staged: SHA-256 of the object with the newest change; None for a log that is empty.
+        frozen: nothing is put in order any more.
+        minimum: entries before it are pruned; a multiple of 256.
+        removed: bundles before this entry are gone from the object store too; behind *minimum* while that is under way.
     """
 
     origin: str
@@ -183,6 +177,9 @@ class Sequenced:
     once: bool
     start: int
     staged: bytes | None
+    frozen: bool = False
+    minimum: int = 0
+    removed: int = 0
 
 
 class SequenceStore(ABC):
@@ -225,10 +222,30 @@ class SequenceStore(ABC):
             leaves: none where the log is not ``once``.
 
         Returns:
-            Whether *old* was still the newest; otherwise nothing was written.
+            Whether *old* was still the newest, and not frozen; otherwise nothing was written.
 
         Raises:
             VerificationError: one of the leaves is indexed already.
+        """
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Advance no more, for good; only inside :meth:`transaction`. Again is the same."""
+
+    @abstractmethod
+    def prune(self, minimum: int) -> None:
+        """Count the entries before *minimum* as pruned, for good; only inside :meth:`transaction`.
+
+        Args:
+            minimum: at most the size; one that is not larger than before changes nothing.
+        """
+
+    @abstractmethod
+    def keep_removed(self, end: int) -> None:
+        """Remember that the bundles before entry *end* are gone; only inside :meth:`transaction`.
+
+        Args:
+            end: at most what is pruned; one that is not larger than before changes nothing.
         """
 
     @abstractmethod
@@ -285,6 +302,7 @@ class HeadStore(ABC):
             The note that is kept: the first one given for this head. None when the head has moved on.
         """
 
+    @abstractmethod
     def freeze(self, head: Head, *, moved_to: str = "") -> bool:
         """Make *head* the last one; False when the head has moved on, or is frozen for another end.
 
@@ -292,12 +310,7 @@ class HeadStore(ABC):
 
         Args:
             moved_to: where the log goes on. Decided once: it is neither changed nor taken back.
-
-        Raises:
-            UsageError: this kind of store cannot remember it.
         """
-        where = f", to go on in {moved_to}" if moved_to else ""
-        raise _cannot(f"frozen at {head.size} entries{where}")
 
     @abstractmethod
     def keep_witnessed(self, size: int, note: bytes) -> bool:

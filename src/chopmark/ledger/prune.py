@@ -48,7 +48,7 @@ def prune(store: LogStore, heads: HeadStore, *, keep_newest: int | None, policy:
     Raises:
         UsageError: there is no retention policy.
         VerificationError: a bundle is not what its tile says; nothing was dropped.
-        UndecidedError: another process holds the log.
+        UndecidedError: another process holds the log, or a bundle could not be removed; again finishes it.
     """
     if keep_newest is None:
         hint = "state it in ledger.toml: [retention] keep_newest = 1000000"
@@ -56,6 +56,8 @@ def prune(store: LogStore, heads: HeadStore, *, keep_newest: int | None, policy:
     before = store.state().minimum
     minimum = (_published(heads.head(), policy) - keep_newest) // TILE_WIDTH * TILE_WIDTH
     if minimum <= before:
+        if apply and before:
+            _drop(store, before)  # a removal that was killed is finished
         return Pruned(minimum=before, entries=0, freed_bytes=0)
     freed = 0
     for index in range(before // TILE_WIDTH, minimum // TILE_WIDTH):  # full bundles never change: no lock is needed
@@ -64,9 +66,13 @@ def prune(store: LogStore, heads: HeadStore, *, keep_newest: int | None, policy:
             raise VerificationError(f"bundle {index} is not what its tile says", code="ledger-corrupt", hint="run fsck")
         freed += len(data)
     if apply:
-        with store.exclusive():
-            store.prune(minimum)
+        _drop(store, minimum)
     return Pruned(minimum=minimum, entries=minimum - before, freed_bytes=freed)
+
+
+def _drop(store: LogStore, minimum: int) -> None:
+    with store.exclusive():
+        store.prune(minimum)
 
 
 def _published(head: Head, policy: WitnessPolicy) -> int:

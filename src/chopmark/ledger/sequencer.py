@@ -24,28 +24,19 @@ from functools import cache
 from pathlib import Path
 
 from chopmark.clock import Clock
-from chopmark.errors import Refused, UndecidedError, UsageError, VerificationError
+from chopmark.errors import UndecidedError, UsageError, VerificationError
 from chopmark.keys import Algorithm, Signer
+from chopmark.ledger.agreement import check_begins, frozen_error, promised, read_edge
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.cosignature import sign_checkpoint
 from chopmark.ledger.export import export
 from chopmark.ledger.fsck import FsckReport, fsck, root_at
-from chopmark.ledger.merkle import HASH_BYTES, Node, consistency_path, inclusion_path, leaf_hash, leaf_hashes
+from chopmark.ledger.merkle import Node, consistency_path, inclusion_path, leaf_hash, leaf_hashes
 from chopmark.ledger.note import VerifierKey, decode_note, log_key, verify_lines
 from chopmark.ledger.policy import WitnessPolicy
-from chopmark.ledger.ports import Head, HeadStore, LogState, LogStore
+from chopmark.ledger.ports import Head, HeadStore, LogStore
 from chopmark.ledger.proof import TlogProof
-from chopmark.ledger.tiles import (
-    EMPTY_EDGE,
-    Edge,
-    Integration,
-    check_lengths,
-    edge_of,
-    integrate,
-    node_from_tiles,
-    partial_width,
-    tile_levels,
-)
+from chopmark.ledger.tiles import EMPTY_EDGE, Edge, Integration, check_lengths, integrate, node_from_tiles
 
 __all__ = ["FsckReport", "Ledger"]
 
@@ -170,7 +161,7 @@ class Ledger:
             UsageError: it is frozen already, and goes on elsewhere.
             Refused, UndecidedError: as :meth:`append` and :meth:`signed_checkpoint`.
         """
-        with self._lock:
+        with self._lock, self._store.turn():
             head = self._heads.head()
             if head.frozen and head.moved_to != moved_to:
                 raise frozen_error(head)
@@ -178,7 +169,7 @@ class Ledger:
                 self._refresh_edge()
                 self._store.freeze()
             self._move_head()
-            note = self.signed_checkpoint()
+            note = self._show()
             if not self._heads.freeze(self._heads.head(), moved_to=moved_to):
                 raise frozen_error(self._heads.head())
         return note
@@ -364,25 +355,14 @@ class Ledger:
         """Check that the log starts with *head*."""
         if (head.size, head.root) == self._agreed:
             return
-        state = self._store.state()
-        if head.size > state.size:
-            raise _restored(head, state)
-        found = self._root_at(head.size)
-        if found != head.root:
-            ours = Checkpoint(origin=self.origin, size=head.size, root=found)
-            raise Refused(
-                "log-fork",
-                "the log does not start with its own head",
-                hint="keep both files; call security",
-                evidence={"head": _text(head), "log": ours.encode(), "signed": head.note or head.witnessed},
-            )
+        check_begins(self._store.state(), head, self._root_at)
         self._agreed = (head.size, head.root)
 
     def _root_at(self, size: int) -> bytes:
         return self._edge.root if size == self._edge.size else root_at(size, self._node())
 
     def _check_notes(self, head: Head) -> None:
-        if head.note is not None and self._own_checkpoint(head.note).encode() != _text(head):
+        if head.note is not None and self._own_checkpoint(head.note) != promised(head):
             raise VerificationError("the signed checkpoint is not that of the head", code="ledger-corrupt")
         if head.witnessed is not None:
             self.keep_witnessed(head.witnessed)
@@ -397,47 +377,3 @@ class Ledger:
 
     def _node(self) -> Node:
         return node_from_tiles(self._store.tile)
-
-
-def read_edge(store: LogStore, state: LogState) -> Edge:
-    """Derive the edge from tiles and entries and compare its root with the stored one."""
-    tiles = []
-    for level in range(tile_levels(state.size)):
-        width = partial_width(level, state.size)
-        index = state.size >> (8 * (level + 1))
-        tiles.append(store.tile(level, index)[: width * HASH_BYTES] if width else b"")
-    tail = store.entries(state.size - state.size % 256, state.size) if state.size % 256 else ()
-    edge = edge_of(state.size, tiles, tail)
-    if edge.root != state.root:
-        evidence = {"size": state.size, "stored": state.root.hex(), "found": edge.root.hex()}
-        raise VerificationError(
-            "the tiles lead to another root than the one stored",
-            code="ledger-corrupt",
-            hint="restore a copy of the log",
-            evidence=evidence,
-        )
-    return edge
-
-
-def frozen_error(head: Head) -> UsageError:
-    """Return what an append to a frozen log ends in."""
-    hint = "append to its successor (chopmark ledger rotate), or where it was moved to"
-    where = f"; it goes on in {head.moved_to}" if head.moved_to else ""
-    return UsageError(f"{head.origin} is frozen at {head.size} entries{where}", code="log-frozen", hint=hint)
-
-
-def _restored(head: Head, state: LogState) -> Refused:
-    return Refused(
-        "log-rollback",
-        f"the log has {state.size} entries, but {head.size} were promised: an old copy was restored",
-        hint="put the newest copy back; if it is lost, this log ends here and a new origin begins",
-        evidence={
-            "head": _text(head),
-            "log": Checkpoint(origin=state.origin, size=state.size, root=state.root).encode(),
-            "signed": head.note or head.witnessed,
-        },
-    )
-
-
-def _text(head: Head) -> str:
-    return Checkpoint(origin=head.origin, size=head.size, root=head.root).encode()

@@ -14,6 +14,7 @@ import sys
 
 from chopmark.adapters.blobs.logfiles import FolderObjects
 from chopmark.adapters.blobs.objects import StoredObjects, open_objects
+from chopmark.adapters.sql import link
 from chopmark.adapters.sql import postgres as pg
 from chopmark.errors import UndecidedError
 from chopmark.ledger.sequencer import Ledger
@@ -26,7 +27,7 @@ CALLS = {
     FolderObjects: ("_find", "_create", "_replace", "_remove"),
     pg.PostgresSequence: ("sequenced", "find", "advance"),
     pg.PostgresHead: ("head", "advance", "keep_note"),
-    pg._Link: ("run", "all"),
+    link.Link: ("run", "all"),
 }
 
 

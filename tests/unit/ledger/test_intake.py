@@ -123,3 +123,17 @@ def test_readers_are_never_shown_a_smaller_log_than_before(ledger):
     ledger.append([b"three"])  # its head is not signed yet
     assert files.find("checkpoint") == second
     assert files.find("checkpoint") != ledger.signed_checkpoint() == files.find("checkpoint")
+
+
+def test_after_the_end_what_is_in_the_log_keeps_its_index(ledger):
+    intake = Intake(ledger)
+    ledger.append([b"old", b"older"])
+    ledger.freeze(moved_to="there")
+    answers = intake._commit([b"new", b"older", b"newer", b"old"])
+    assert [getattr(each, "index", None) for each in answers] == [None, 1, None, 0]
+    assert {each.code for each in answers if isinstance(each, UsageError)} == {"log-frozen"}
+    assert verify_proof(answers[1].proof, b"older", origin=ORIGIN, require=require(ledger), policy=NONE).index == 1
+    assert intake.append(b"old").result().index == 0
+    with pytest.raises(UsageError):
+        intake.append(b"newest").result()
+    intake.close()

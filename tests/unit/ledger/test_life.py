@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from chopmark.adapters.blobs.logfolder import FolderObjects
+from chopmark.adapters.blobs import logfiles
+from chopmark.adapters.blobs.logfiles import FolderObjects
 from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.errors import DecodeError, MovedError, UsageError, VerificationError
@@ -13,7 +14,7 @@ from chopmark.ledger.files import LedgerFiles, files
 from chopmark.ledger.fsck_files import verify_log
 from chopmark.ledger.migrate import copy_log, mirror
 from chopmark.ledger.place import Retention, SqliteSettings, read_log_place, write_log_config, write_policy
-from chopmark.ledger.ports import HeadStore, LogStore
+from chopmark.ledger.ports import LogStore
 from chopmark.ledger.prune import prune
 from chopmark.ledger.static import StaticLog, newest_note
 from chopmark.ledger.tiles import bundle_path, tile_path, tile_shape
@@ -205,13 +206,24 @@ def test_a_folder_of_objects(tmp_path):
         objects.find("link", max_bytes=100)
 
 
-def test_a_store_that_cannot_remember_an_end_refuses(ledger):
-    with pytest.raises(UsageError):
-        LogStore.freeze(ledger._store)
-    with pytest.raises(UsageError):
-        LogStore.prune(ledger._store, 256)
-    with pytest.raises(UsageError):
-        HeadStore.freeze(ledger._heads, ledger._heads.head(), moved_to="there")
+def test_a_folder_that_is_collected_under_a_writer_is_made_again(tmp_path, monkeypatch):
+    objects = FolderObjects(tmp_path / "files")
+    made = logfiles.make_folder
+    calls = []
+
+    def collected(folder):
+        made(folder)
+        if len(calls) < 3:
+            folder.rmdir()
+        calls.append(folder)
+
+    monkeypatch.setattr(logfiles, "make_folder", collected)
+    assert objects.create("tile/0/000.p/1", b"one")
+    assert objects.find("tile/0/000.p/1", max_bytes=3) == b"one"
+    assert len(calls) == 4
+
+
+def test_what_a_store_need_not_have(ledger):
     assert LogStore.bundle(ledger._store, 1) == ledger._store.bundle(1)
     assert LogStore.reader(ledger._store) is None
 

@@ -7,6 +7,7 @@ import pytest
 
 from chopmark.adapters.blobs.logfiles import FolderObjects
 from chopmark.adapters.blobs.objects import StoredObjects, open_objects
+from chopmark.adapters.sql import link
 from chopmark.adapters.sql import postgres as pg
 from chopmark.apps.cli.ledger.stores import store_settings
 from chopmark.apps.cli.main import run
@@ -28,7 +29,7 @@ from unit.ledger.scaled import KEYS, ORIGIN
 )
 def test_a_password_is_refused_and_not_repeated(text):
     with pytest.raises(UsageError) as caught:
-        pg.check_database(text)
+        link.check_database(text)
     for said in (caught.value.message, caught.value.hint, str(caught.value.evidence), str(caught.value.__cause__)):
         assert "hunter2" not in said
 

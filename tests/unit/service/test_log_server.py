@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 from chopmark.adapters.http.ledger import HttpAppender
 from chopmark.adapters.kms.file import load_all
 from chopmark.adapters.sql.embedded import open_ledger
+from chopmark.apps.cli.ledger.wiring import LogSite
 from chopmark.apps.cli.main import run
 from chopmark.apps.service import wiring
 from chopmark.apps.service.append_routes import Appends, append_routes, say_why
@@ -254,3 +255,19 @@ def test_what_a_client_makes_of_an_answer(status, error, code):
 def test_an_answer_without_end_is_cut():
     with fake.serving(answer(bytes(2 * 1024 * 1024))) as server, pytest.raises(DecodeError):
         HttpAppender(server.url, "a-token").append(b"one")
+
+
+def test_a_log_that_has_ended_says_so_and_still_proves(log):
+    with serve(log) as client:
+        assert client.post("/append", content=b"first", headers=headers(log)).status_code == 200
+        site = LogSite.at(log.place.folder)
+        site.ledger.freeze(moved_to="/srv/secret/place")
+        site.close()
+        gone = client.post("/append", content=b"second", headers=headers(log))
+        assert (gone.status_code, gone.json()["code"]) == (410, "log-frozen")
+        assert "/srv" not in gone.text
+        again = client.post("/append", content=b"first", headers=headers(log, Accept="application/json"))
+        assert (again.status_code, again.json()["index"]) == (200, 0)
+    with serve(log) as client:  # started after the end
+        assert client.post("/append", content=b"third", headers=headers(log)).status_code == 410
+        assert client.get("/checkpoint").status_code == 200

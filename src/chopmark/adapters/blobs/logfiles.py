@@ -6,11 +6,15 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from chopmark.artifacts import make_folder, read_file, sync_folder, write_file
 from chopmark.errors import UsageError
 from chopmark.ledger.ports import LogFiles, ObjectStore
+
+_TRIES: Final = 8
 
 
 class FolderLog(LogFiles):
@@ -32,6 +36,12 @@ class FolderObjects(FolderLog, ObjectStore):
 
     def _create(self, path: str, data: bytes) -> bool:
         file = self._file(path)
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # the folder was empty, and somebody who collects garbage removed it
+                return self._created(file, data)
+        return self._created(file, data)
+
+    def _created(self, file: Path, data: bytes) -> bool:
         make_folder(file.parent)
         created = not file.exists() and _linked(file, data)
         sync_folder(file.parent)  # also where another writer made the name, and may not have come to this line
@@ -43,8 +53,13 @@ class FolderObjects(FolderLog, ObjectStore):
     def _remove(self, path: str) -> None:
         file = self._file(path)
         file.unlink(missing_ok=True)
-        if file.parent.is_dir():
-            sync_folder(file.parent)
+        if file.parent.suffix == ".p":  # of partial files alone: an empty one is garbage
+            with suppress(OSError):
+                file.parent.rmdir()
+        for folder in (file.parent, file.parent.parent):
+            if folder.is_dir():
+                sync_folder(folder)
+                return
 
     def _names(self, prefix: str) -> Iterator[str]:
         start = self._folder / prefix.rpartition("/")[0]

@@ -95,6 +95,8 @@ class SqliteLog(LogStore):
         sql = "UPDATE state SET size = ?, root = ? WHERE size = ? AND NOT frozen"
         moved = self._db.run(sql, (size, integration.root, start))
         if moved != 1:
+            if self.state().frozen:
+                raise VerificationError("the log is frozen", code="log-frozen")
             raise VerificationError("the log is not where this change starts", code="ledger-corrupt")
         self._db.run_many(
             "INSERT OR REPLACE INTO tile (level, idx, data) VALUES (?, ?, ?)",

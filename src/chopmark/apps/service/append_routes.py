@@ -4,7 +4,8 @@
 (1) whose token is it: 401; (2) is the body what it should be: 415; (3) is the token within its rate: 429; (4) does too
 much wait already: 503; (5) read the body: 413; (6) where signatures are asked for, is it a statement that verifies: 400,
 403; (7) log it, and answer once it is durable. Nothing of a body is read before (4), and everything that is held while a
-client is answered is bounded by the number of connections and by :data:`chopmark.ledger.intake.WAITING`.
+client is answered is bounded by the number of connections and by :data:`chopmark.ledger.intake.WAITING`. A log that has
+ended answers 410 at (7), and an entry that is in it as ever.
 
 200: the proof is in a checkpoint that the log's policy is content with. 202: the entry is logged, and too few witnesses
 could be asked; the proof is in the log's own checkpoint. The same entry sent again gets the same index, and by then
@@ -78,6 +79,8 @@ def append_routes(appends: Appends) -> list[HTTPRouteHandler]:
         except ChopmarkError as error:
             if error.code == "log-busy":
                 return _busy()
+            if error.code == "log-frozen":
+                return _ended()
             raise
         return await _answer(appends, request, logged)
 
@@ -117,6 +120,12 @@ async def _answer(appends: Appends, request: AnyRequest, logged: Appended) -> Re
 def _busy() -> Response[bytes]:
     message = "too many entries wait to be logged"
     return problem(503, "busy", message, "try again in a second", headers={"Retry-After": str(BUSY_S)})
+
+
+def _ended() -> Refusal:
+    # The error's own words may name a folder of this machine.
+    hint = "append to the log that follows it; its operator says which"
+    return problem(410, "log-frozen", "this log has ended, and takes no new entry", hint)
 
 
 def _only(request: AnyRequest, name: str) -> str:

@@ -30,23 +30,27 @@ def export(start: Path, folder: Path) -> Answer:
 
 
 @click.command()
-@click.argument("where", metavar="DIR")
+@click.argument("where")
+@click.option("--option", "options", multiple=True, help="Of the object store: NAME=VALUE, as in ledger.toml.")
 @click.option("--apply", is_flag=True, help="Remove them; without it, only say what would go.")
 @answers
-def gc(where: str, *, apply: bool) -> Answer:
-    """Remove partial tiles from the static files in DIR that nobody needs any more.
+def gc(where: str, options: tuple[str, ...], *, apply: bool) -> Answer:
+    """Remove partial tiles from the static files at WHERE that nobody needs any more.
 
-    One goes only when its full tile is there and begins with it, and no served checkpoint names it.
+    One goes only when its full tile is there and begins with it, and no served checkpoint names it. WHERE is a folder,
+    or the object store of a log at scale; what its writers stage is left alone.
 
     \b
     Example:
         chopmark ledger gc /srv/ledger
         chopmark ledger gc /srv/ledger --apply
+        chopmark ledger gc s3://acme-log/models --option region=eu-central-1
     """
+    from chopmark.apps.cli.ledger.stores import store_options
     from chopmark.apps.cli.ledger.wiring import open_log_objects
     from chopmark.ledger.collect import collect
 
-    found = collect(open_log_objects(where), apply=apply)
+    found = collect(open_log_objects(where, store_options(options)), apply=apply)
     data = {
         "ok": not found.odd,
         "applied": apply,

@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from chopmark.apps.cli.render import Answer, answers, good, say
-
-if TYPE_CHECKING:
-    from chopmark.ledger.place import StoreSettings
 
 _MAX_POLICY_BYTES = 1024 * 1024
 
@@ -34,9 +30,11 @@ def migrate(
     \b
     Example:
         chopmark ledger migrate ../acme-log-moved
+        chopmark ledger migrate ../at-scale --to postgresql --database "host=db dbname=log" --objects s3://acme/log
     """
     from chopmark.apps.cli.ledger.meter import Meter
     from chopmark.apps.cli.ledger.moving import migrate as move
+    from chopmark.apps.cli.ledger.stores import target_settings
     from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.errors import VerificationError
     from chopmark.ledger import VerifierKey
@@ -45,7 +43,7 @@ def migrate(
 
     site = LogSite.at(start)
     store, heads = site.stores
-    settings = _settings(kind, database, objects, options)
+    settings = target_settings(kind, database, objects, options)
     if not store.state().frozen:
         keys = [VerifierKey.decode(vkey) for vkey in site.place.require]
         report = fsck(store, heads, keys, site.place.policy, workers=cores(), progress=Meter("checked"))
@@ -65,9 +63,17 @@ def migrate(
 @click.option("--into", "folder", type=click.Path(path_type=Path), required=True, help="The folder of the copy.")
 @click.option("--key", "vkeys", multiple=True, help="A vkey that must have signed; several may be given.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Which witnesses are enough (C2SP tlog-policy).")
+@click.option("--external", multiple=True, help="A witness or group of the policy that somebody else runs.")
 @click.option("--keys", type=click.Path(path_type=Path), help="The log's private keys: continue it here.")
 @answers
-def import_(where: str, folder: Path, vkeys: tuple[str, ...], policy: Path | None, keys: Path | None) -> Answer:
+def import_(
+    where: str,
+    folder: Path,
+    vkeys: tuple[str, ...],
+    policy: Path | None,
+    external: tuple[str, ...],
+    keys: Path | None,
+) -> Answer:
     """Copy the tlog-tiles log at WHERE (a folder or an address) and check every byte; later, fetch what is new.
 
     The copy is read, checked and served like any log, and cannot append: its keys are elsewhere. With --keys it goes
@@ -84,24 +90,9 @@ def import_(where: str, folder: Path, vkeys: tuple[str, ...], policy: Path | Non
     from chopmark.ledger import WitnessPolicy
 
     witnesses = None if policy is None else WitnessPolicy.parse(read_file(policy, max_bytes=_MAX_POLICY_BYTES))
-    site = fetch(where, folder, vkeys=vkeys, policy=witnesses, keys=keys, progress=Meter("fetched"))
+    site = fetch(where, folder, vkeys=vkeys, policy=witnesses, external=external, keys=keys, progress=Meter("fetched"))
     if keys is not None:
         say(f"note: {site.place.origin} is live here now; it must not go on where it came from")
     state = site.stores[0].state()
     data = {"ok": True, "folder": str(site.place.folder), "origin": state.origin, "size": state.size}
     return data, [good(f"{state.size:,} entries of {state.origin} in {site.place.folder}, every one checked")]
-
-
-def _settings(kind: str, database: str | None, objects: str | None, options: tuple[str, ...]) -> StoreSettings:
-    from chopmark.ledger.place import PostgresSettings, SqliteSettings
-
-    if kind == "sqlite":
-        if database or objects or options:
-            raise click.UsageError("--database, --objects and --option are of --to postgresql")
-        return SqliteSettings()
-    if not database or not objects:
-        raise click.UsageError("--to postgresql needs --database and --objects")
-    pairs = [option.partition("=") for option in options]
-    if any(not equals for _, equals, _ in pairs):
-        raise click.UsageError("--option is NAME=VALUE")
-    return PostgresSettings(database=database, objects=objects, options={name: value for name, _, value in pairs})

@@ -20,6 +20,7 @@ from chopmark.apps.cli.ledger.wiring import LogSite, create_log, create_mirror, 
 from chopmark.artifacts import read_file, sync_folder, write_file
 from chopmark.errors import UsageError, VerificationError
 from chopmark.ledger import VerifierKey, WitnessPolicy, log_key
+from chopmark.ledger.agreement import frozen_error
 from chopmark.ledger.freeze import seal_of, seals
 from chopmark.ledger.fsck_files import newest_witnessed, verify_log
 from chopmark.ledger.migrate import copy_log, mirror
@@ -52,6 +53,9 @@ def migrate(site: LogSite, folder: Path, store: StoreSettings, *, progress: Prog
     if site.is_mirror:
         raise UsageError("the log's keys are not here", code="key-missing", hint="copy a mirror with: ledger import")
     building = folder.with_name(f".{folder.name}.moving")
+    head = site.stores[1].head()
+    if head.moved_to and head.moved_to != _word(building):  # found before anything is made for it
+        raise frozen_error(head)
     word = _prepare(site, building, folder, store)
     head = site.stores[1].head()
     if not head.frozen or head.moved_to:  # one that has ended may be copied: no copy goes on
@@ -71,12 +75,14 @@ def fetch(
     vkeys: Sequence[str],
     policy: WitnessPolicy | None,
     keys: Path | None,
+    external: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> LogSite:
     """Fetch the log at *where* into *folder*, or what is new of it; every byte is checked.
 
     Args:
         keys: the log's private keys: it is continued here, and must have ended there.
+        external: witnesses or groups of *policy* that somebody else runs; for the first time, as *policy*.
 
     Raises:
         UsageError: *folder* holds something else, or is no mirror any more; *keys* are others.
@@ -89,7 +95,7 @@ def fetch(
             raise UsageError("whose log it is says its key", hint="--key VKEY, for each that must have signed")
         _one_origin(vkeys)
         none = WitnessPolicy(logs=(), witnesses=(), groups=(), quorum="none")
-        create_mirror(folder, require=vkeys, policy=policy or none, once=False)
+        create_mirror(folder, require=vkeys, policy=policy or none, external=external, once=False)
     site = LogSite(read_log_place(folder))
     place = site.place
     if vkeys and set(vkeys) != set(place.require):
@@ -118,7 +124,8 @@ def succeed(site: LogSite, folder: Path, *, origin: str) -> LogPlace:
     if origin == place.origin:
         raise UsageError("a successor has a name of its own", hint="two logs of one origin are a fork")
     if not (folder / LOG_CONFIG).is_file():
-        return create_log(folder, origin=origin, once=store.state().once, policy=place.policy, first=entry)
+        once = store.state().once
+        return create_log(folder, origin=origin, once=once, policy=place.policy, external=place.external, first=entry)
     successor = LogSite(read_log_place(folder))
     if successor.place.origin != origin or not _begins_with_seal(successor, site):
         raise UsageError(f"{folder}: holds a log that is not this successor", hint="name another folder")
@@ -158,7 +165,14 @@ def _prepare(site: LogSite, building: Path, folder: Path, store: StoreSettings) 
                 path.unlink()
         once = site.stores[0].state().once
         fill_mirror(
-            building, require=place.require, policy=place.policy, store=store, once=once, retention=place.retention
+            building,
+            require=place.require,
+            policy=place.policy,
+            external=place.external,
+            store=store,
+            once=once,
+            retention=place.retention,
+            maker=word,
         )
     return word
 

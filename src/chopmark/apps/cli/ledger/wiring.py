@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from chopmark.adapters.kms import file as kms
 from chopmark.apps.cli.wiring import Site, new_folder
@@ -185,17 +186,21 @@ class IndexSite:
         return index.opened(path, origin=self.source.place.origin, version=self.version)
 
 
-def open_log_objects(where: str) -> ObjectStore:
-    """Return a log's static files where they may be written: in a folder.
+def open_log_objects(where: str, options: Mapping[str, str]) -> ObjectStore:
+    """Return a log's static files where they may be written: in a folder, or in an object store.
 
     Raises:
-        UsageError: there is no such folder, or another kind of place.
+        UsageError: there is no such folder, or another kind of place, or *options* that it does not know.
     """
-    from chopmark.adapters.blobs.logfolder import FolderObjects
+    from chopmark.adapters.blobs.logfiles import FolderObjects
 
-    folder = Path(where.removeprefix("file://"))
+    if "://" in where and not where.startswith("file://"):
+        return _objects(where, options)
+    folder = Path(unquote(where.removeprefix("file://")) if where.startswith("file://") else where)
     if not folder.is_dir():
         raise UsageError(f"{where}: is no folder", hint="name the folder that ledger export wrote")
+    if options:
+        raise UsageError("a folder has no options", hint="they are of s3:// and gs://")
     return FolderObjects(folder)
 
 
@@ -230,6 +235,7 @@ def create_log(
     once: bool,
     settings: StoreSettings | None = None,
     policy: WitnessPolicy | None = None,
+    external: Sequence[str] = (),
     first: bytes | None = None,
 ) -> LogPlace:
     """Make a log of its own with new keys; nothing is left where it cannot be finished.
@@ -238,6 +244,7 @@ def create_log(
         settings: where it is kept; None for SQLite.
         once: log each entry once; else what is appended twice stands there twice.
         policy: whose witnesses, groups and quorum it takes over; None for none.
+        external: those of them that somebody else runs.
         first: entry 0, for a log that begins with one.
 
     Raises:
@@ -259,7 +266,7 @@ def create_log(
         lines = "".join(f"log {vkey}\n" for vkey in require)
         text = f"{lines}# witness NAME VKEY [URL]\nquorum none\n".encode()
         write_file(building / "policy.txt", text if policy is None else write_policy(require, policy))
-        write_file(building / LOG_CONFIG, write_log_config(origin, require, settings))
+        write_file(building / LOG_CONFIG, write_log_config(origin, require, settings, external=external))
         if isinstance(settings, SqliteSettings):
             create_ledger(building / settings.log, building / settings.head, origin=origin, once=once)
         else:
@@ -312,20 +319,26 @@ def open_witness(start: Path) -> Witness:
     return Witness(name=place.name, signers=signers, logs=place.logs, any_key=place.any_key, store=store, clock=clock)
 
 
-def create_mirror(folder: Path, *, require: Sequence[str], policy: WitnessPolicy, once: bool) -> LogPlace:
+def create_mirror(
+    folder: Path, *, require: Sequence[str], policy: WitnessPolicy, external: Sequence[str], once: bool
+) -> LogPlace:
     """Make the empty place of a log whose keys are elsewhere; nothing is left where it cannot be finished.
 
     Args:
         require: the log's vkeys, all of one origin.
+        external: witnesses or groups of *policy* that somebody else than the log's owner runs.
 
     Raises:
         UsageError: *folder* exists and is not empty.
+        DecodeError: *policy* does not define what *external* names.
     """
     from chopmark.ledger.place import SqliteSettings, read_log_place
 
+    policy.within(external)
+
     folder = folder.resolve()
     with new_folder(folder) as building:
-        fill_mirror(building, require=require, policy=policy, store=SqliteSettings(), once=once)
+        fill_mirror(building, require=require, policy=policy, external=external, store=SqliteSettings(), once=once)
     return read_log_place(folder)
 
 
@@ -334,21 +347,30 @@ def fill_mirror(
     *,
     require: Sequence[str],
     policy: WitnessPolicy,
+    external: Sequence[str],
     store: StoreSettings,
     once: bool,
     retention: Retention | None = None,
+    maker: str = "",
 ) -> None:
-    """Make empty stores and their configuration in *folder*, the configuration last."""
+    """Make empty stores and their configuration in *folder*, the configuration last.
+
+    Args:
+        maker: words that only who makes this copy uses: what they made in a database before they were killed is theirs.
+    """
     from chopmark.adapters.sql.embedded import create_ledger
     from chopmark.ledger import VerifierKey
     from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, write_log_config, write_policy
 
-    if not isinstance(store, SqliteSettings):
-        raise UsageError("this store is not known here", hint="--to sqlite")
     origin = VerifierKey.decode(require[0]).name
-    create_ledger(folder / store.log, folder / store.head, origin=origin, once=once)
+    if isinstance(store, SqliteSettings):
+        create_ledger(folder / store.log, folder / store.head, origin=origin, once=once)
+    else:
+        check_settings(store)
+        make_scaled(store, origin=origin, once=once, maker=maker)
     write_file(folder / "policy.txt", write_policy(require, policy))
-    write_file(folder / LOG_CONFIG, write_log_config(origin, require, store, retention=retention))
+    config = write_log_config(origin, require, store, external=external, retention=retention)
+    write_file(folder / LOG_CONFIG, config)
 
 
 def open_monitor(folder: Path) -> MonitorStore:
@@ -365,11 +387,15 @@ def load_keys(folder: Path) -> list[Signer]:
 
 def published(settings: PostgresSettings) -> ObjectStore:
     """Return the log's files; UsageError where the store's client is not installed."""
+    return _objects(settings.objects, settings.options)
+
+
+def _objects(url: str, options: Mapping[str, str]) -> ObjectStore:
     try:
         from chopmark.adapters.blobs.objects import open_objects
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", hint="pip install 'chopmark[scale]'") from error
-    return open_objects(settings.objects, settings.options)
+    return open_objects(url, options)
 
 
 def scaled_stores(settings: PostgresSettings, *, origin: str, require: Sequence[str]) -> tuple[LogStore, HeadStore]:
@@ -392,16 +418,21 @@ def check_settings(settings: StoreSettings) -> None:
             raise UsageError("a log is not kept in memory", hint=hint)
 
 
-def make_scaled(settings: PostgresSettings, *, origin: str, once: bool = True) -> None:
-    """Make the tables of an empty log, after a look at the object store: it is empty, and creates an object once."""
+def make_scaled(settings: PostgresSettings, *, origin: str, once: bool = True, maker: str = "") -> None:
+    """Make the tables of an empty log, after a look at the object store: it is empty, and creates an object once.
+
+    Args:
+        maker: as of :func:`fill_mirror`.
+    """
     from chopmark.adapters.sql.postgres import create
 
     objects = published(settings)
-    if next(objects.names(""), None) is not None:
+    if any(name != _PROBE for name in objects.names("")):
         raise UsageError(f"{settings.objects}: is not empty", hint="give each log a prefix of its own")
+    objects.remove(_PROBE)  # of somebody who was killed here
     created = objects.create(_PROBE, b"1"), objects.create(_PROBE, b"2")
     objects.remove(_PROBE)
     if created != (True, False):
         hint = "it has to honour If-None-Match: * on PUT"
         raise UsageError(f"{settings.objects}: overwrites what is there", hint=hint)
-    create(settings.database, origin, once=once)
+    create(settings.database, origin, once=once, maker=maker)
