@@ -3,18 +3,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from chopmark.adapters.blobs.logfiles import FolderLog
+from chopmark.adapters.sql import head as sql_head
 from chopmark.adapters.sql import leaves as sql_leaves
+from chopmark.adapters.sql import ledger as sql_ledger
 from chopmark.adapters.sql import witness as sql_witness
-from chopmark.errors import ChopmarkError, UndecidedError, VerificationError
-from chopmark.ledger import Checkpoint, decode_note, root_of, sign_checkpoint
+from chopmark.errors import ChopmarkError, Refused, UndecidedError, UsageError, VerificationError
+from chopmark.ledger import EMPTY_EDGE, Checkpoint, decode_note, integrate, root_of, sign_checkpoint
+from chopmark.ledger.migrate import mirror
+from chopmark.ledger.prune import prune
+from chopmark.ledger.seal import encode_seal
+from chopmark.ledger.static import StaticLog
 from chopmark.ledger.witness import Witness, encode_request
 from simulators import StandingClock
-from unit.ledger.kit import LOG_SIGNERS, ORIGIN, close, ed25519_signer, make_ledger, make_witness, open_ledger
+from unit.ledger.kit import LOG_SIGNERS, NONE, ORIGIN, close, ed25519_signer, make_ledger, make_witness, open_ledger
 
 
 def entries(start: int, end: int) -> list[bytes]:
@@ -177,4 +185,75 @@ def test_a_line_sent_many_times_is_kept_once(tmp_path):
     kept = witness._store.newest(ORIGIN)
     assert len(decode_note(kept.note).signatures) == 3
     witness._store.close()
+    close(ledger)
+
+
+def test_a_head_that_keeps_no_cosignatures_is_said(tmp_path):
+    ledger = make_ledger(tmp_path)
+    ledger.append(entries(0, 3))
+    note = ledger.signed_checkpoint()
+    change(tmp_path / "head.db", "UPDATE head SET witnessed_size = 9223372036854775807")
+    with pytest.raises(VerificationError) as caught:
+        ledger.keep_witnessed(note)
+    assert caught.value.code == "ledger-corrupt"
+    close(ledger)
+
+
+def test_a_mirror_whose_log_was_restored_takes_no_fork_over_what_it_promised(tmp_path):
+    def served(name: str, some: list[bytes]) -> tuple[StaticLog, bytes]:
+        (tmp_path / name).mkdir()
+        log = make_ledger(tmp_path / name)
+        log.append(some)
+        log.export(tmp_path / name / "files")
+        note, checkpoint = log.signed_checkpoint(), log.checkpoint
+        close(log)
+        return StaticLog(FolderLog(tmp_path / name / "files"), checkpoint), note
+
+    honest, note = served("honest", entries(0, 500))
+    fork, forged = served("fork", [*entries(0, 300), *entries(9000, 9400)])
+    longer, longer_note = served("longer", entries(0, 700))
+    store, heads = sql_ledger.create(tmp_path / "ledger.db", ORIGIN), sql_head.create(tmp_path / "head.db", ORIGIN)
+    with store.exclusive():
+        store.write(integrate(EMPTY_EDGE, entries(0, 300)))
+    store.close()
+    shutil.copy(tmp_path / "ledger.db", tmp_path / "yesterday.db")
+    store = sql_ledger.load(tmp_path / "ledger.db")
+    mirror(honest, (store, heads), note=note, witnessed=None)
+    store.close()
+    for left in tmp_path.glob("ledger.db*"):
+        left.unlink()
+    shutil.copy(tmp_path / "yesterday.db", tmp_path / "ledger.db")
+    store = sql_ledger.load(tmp_path / "ledger.db")
+    with pytest.raises(Refused) as caught:
+        mirror(fork, (store, heads), note=forged, witnessed=None)
+    assert caught.value.code == "log-fork"
+    assert heads.head().size == 500
+    assert mirror(longer, (store, heads), note=longer_note, witnessed=None).size == 700
+    store.close()
+    heads.close()
+
+
+def test_what_others_start_from_is_not_pruned(tmp_path):
+    (tmp_path / "old").mkdir()
+    old = make_ledger(tmp_path / "old", origin="log.acme/old")
+    old.append(entries(0, 3))
+    seal = encode_seal(old.signed_checkpoint())
+    close(old)
+    ledger = make_ledger(tmp_path)
+    ledger.append([seal, *entries(0, 900)])
+    ledger.signed_checkpoint()
+    store, heads = ledger._store, ledger._heads
+    with pytest.raises(UsageError) as caught:
+        prune(store, heads, keep_newest=100, policy=NONE, apply=True)
+    assert caught.value.code == "log-sealed"
+    close(ledger)
+    (tmp_path / "plain").mkdir()
+    ledger = make_ledger(tmp_path / "plain")
+    ledger.append(entries(0, 900))
+    ledger.signed_checkpoint()
+    store, heads = ledger._store, ledger._heads
+    with pytest.raises(UsageError) as caught:
+        prune(store, heads, keep_newest=100, policy=NONE, apply=True, indexed=700)
+    assert caught.value.code == "index-behind"
+    assert prune(store, heads, keep_newest=100, policy=NONE, apply=True, indexed=768).minimum == 768
     close(ledger)

@@ -48,7 +48,7 @@ def copy_log(source: Stores, target: Stores, *, progress: Progress | None = None
     if not (state.frozen and head.frozen) or (state.size, state.root) != (head.size, head.root):
         raise VerificationError("only a log that is frozen is copied", code="not-frozen", hint="chopmark ledger freeze")
     whole = Checkpoint(origin=state.origin, size=state.size, root=state.root)
-    _begins_with(into, whole, node_from_tiles(store.tile))
+    _begins_with(target, whole, node_from_tiles(store.tile))
     _fill_pruned(store, target, state.minimum, state.size, progress)
     batches = (store.entries(start, end) for start, end in _batches(into.state().size, state.size))
     _fill(target, whole, batches, progress)
@@ -82,7 +82,7 @@ def mirror(
         UndecidedError: a file cannot be read, or the target cannot be written now.
     """
     into, whole = target[0], log.checkpoint
-    _begins_with(into, whole, log.node())
+    _begins_with(target, whole, log.node())
     if witnessed is not None:
         _starts_with(whole, Checkpoint.decode(decode_note(witnessed).text), log.node())
     batches = (tuple(log.entries(start, end)) for start, end in _batches(into.state().size, whole.size))
@@ -169,12 +169,13 @@ def _fill_pruned(store: LogStore, target: Stores, minimum: int, size: int, progr
             progress(edge.size, size)
 
 
-def _begins_with(into: LogStore, whole: Checkpoint, node: Node) -> None:
-    """Check that what the target holds already is a beginning of *whole*."""
-    state = into.state()
-    if state.origin != whole.origin:
-        raise Refused("log-fork", f"this is a copy of {state.origin!r}, not of {whole.origin!r}")
-    _starts_with(whole, Checkpoint(origin=state.origin, size=state.size, root=state.root), node)
+def _begins_with(target: Stores, whole: Checkpoint, node: Node) -> None:
+    """Check that what the target holds, and what it ever promised, is a beginning of *whole*."""
+    state, head = target[0].state(), target[1].head()
+    for origin, size, root in ((state.origin, state.size, state.root), (head.origin, head.size, head.root)):
+        if origin != whole.origin:
+            raise Refused("log-fork", f"this is a copy of {origin!r}, not of {whole.origin!r}")
+        _starts_with(whole, Checkpoint(origin=origin, size=size, root=root), node)
 
 
 def _starts_with(whole: Checkpoint, part: Checkpoint, node: Node) -> None:

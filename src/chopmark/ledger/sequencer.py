@@ -224,12 +224,15 @@ class Ledger:
             note: verified by the caller against the witness policy.
 
         Raises:
-            VerificationError: it is not this log's.
+            VerificationError: it is not this log's, or it was not kept although it is the largest.
         """
         checkpoint = self._own_checkpoint(note)
         if checkpoint.size > self._heads.head().size or self._root_at(checkpoint.size) != checkpoint.root:
             raise VerificationError("a checkpoint that is not of this log's entries", code="ledger-corrupt")
-        self._heads.keep_witnessed(checkpoint.size, note)
+        if not self._heads.keep_witnessed(checkpoint.size, note):
+            kept = self._heads.head().witnessed
+            if kept is None or self._own_checkpoint(kept).size < checkpoint.size:
+                raise VerificationError("the head keeps no witnessed checkpoint", code="ledger-corrupt")
         if self._store.public:
             self._show()
 

@@ -18,7 +18,7 @@ _TRIES: Final = 8
 
 
 class FolderLog(LogFiles):
-    """Files below *folder*; links are not followed out of it."""
+    """Files below *folder*; whoever reads them checks what they hold, so it does not matter where a link leads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from chopmark.ledger.index import About, IndexAnswer
     from chopmark.ledger.place import LogPlace
 
-_MAP: Final = "map.db"
 _MIRROR: Final = "mirror.db"
 _SHOWN: Final = 20
 
@@ -68,9 +67,7 @@ def update(start: Path, where: str | None) -> Answer:
     found = IndexSite.made(site)
     files = site.files if where is None else open_log_files(where)
     note, source = newest_seen(files, found.trusted.source)
-    done = update_index(
-        found.store(found.folder / _MAP), source, note, found.own.ledger, about=_about(), progress=_progress
-    )
+    done = update_index(found.map, source, note, found.own.ledger, about=_about(), progress=_progress)
     fed = feed(found.own.ledger, found.own.place.policy, found.own.witnesses())
     covered = done.state.size
     waiting = site.ledger.checkpoint.size - covered if where is None else 0
@@ -110,7 +107,7 @@ def look(start: Path, key: str, out: Path | None) -> Answer:
 
     found = IndexSite(LogSite.at(start))
     note, own = newest_seen(found.own.files, found.trusted.own)
-    answer = look_up(found.store(found.folder / _MAP), key, own=own, note=note, trusted=found.trusted)
+    answer = look_up(found.map, key, own=own, note=note, trusted=found.trusted)
     if out is not None:
         write_file(out, answer)
     data, lines = _shown(verify_index_answer(answer, key, trusted=found.trusted), found.own.place)

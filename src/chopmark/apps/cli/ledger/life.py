@@ -76,13 +76,14 @@ def prune(start: Path, *, apply: bool) -> Answer:
         chopmark ledger prune
         chopmark ledger prune --apply
     """
-    from chopmark.apps.cli.ledger.wiring import LogSite
+    from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite
     from chopmark.ledger.prune import prune as drop
 
     site = LogSite.at(start)
     (store, heads), retention = site.stores, site.place.retention
     keep = None if retention is None else retention.keep_newest
-    done = drop(store, heads, keep_newest=keep, policy=site.place.policy, apply=apply)
+    indexed = IndexSite(site).map.state().size if IndexSite.there(site) else None
+    done = drop(store, heads, keep_newest=keep, policy=site.place.policy, apply=apply, indexed=indexed)
     data = {
         "ok": True,
         "applied": apply,

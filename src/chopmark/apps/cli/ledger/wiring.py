@@ -179,6 +179,11 @@ class IndexSite:
         )
         return TrustedIndex(source=source, own=own, about=self.version)
 
+    @property
+    def map(self) -> IndexStore:
+        """The map beside the index's own log."""
+        return self.store(self.folder / "map.db")
+
     def store(self, path: Path) -> IndexStore:
         """Open the map in *path*; one that is not there has read nothing yet."""
         from chopmark.adapters.sql import index
