@@ -33,16 +33,19 @@ def export(store: LogStore, folder: Path, *, signed: bytes, witnessed: bytes | N
         if _checkpoint(witnessed) == checkpoint:
             signed = witnessed
     complete: list[Path] = []
+    named: set[Path] = set()
     for size in sorted(sizes):
         for path, data, full in files(store, size):
             _write_once(folder / path, data)
             if full:
                 complete.append(folder / f"{path}.p")
+            else:
+                named.add(folder / path)
     if witnessed is not None:
         write_file(folder / WITNESSED_CHECKPOINT, witnessed)
     write_file(folder / CHECKPOINT, signed)
-    for partial in complete:
-        _remove(partial)
+    for partials in complete:
+        _remove(partials, keep=named)
     return checkpoint
 
 
@@ -53,10 +56,14 @@ def _write_once(path: Path, data: bytes) -> None:
         raise VerificationError(f"{path}: holds other bytes than this log's", code="export-conflict")
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, *, keep: set[Path]) -> None:
+    """Remove the partial files in *folder* but those that a checkpoint which is served names."""
     try:
-        if folder.is_dir():
+        if folder.is_dir() and not any(path.parent == folder for path in keep):
             shutil.rmtree(folder)
+        elif folder.is_dir():
+            for path in set(folder.iterdir()) - keep:
+                path.unlink()
     except OSError as error:
         raise UndecidedError(f"{folder}: cannot be removed ({error.strerror})", code="not-written") from error
 

@@ -8,7 +8,7 @@ leaf. Signatures are counted by owner and algorithm before the payload is decode
 """
 
 from chopmark.statements.about import VERSION as ABOUT_VERSION
-from chopmark.statements.about import about
+from chopmark.statements.about import about, check_key
 from chopmark.statements.build import add_signatures, sign
 from chopmark.statements.model import (
     PAYLOAD_TYPE,
@@ -46,6 +46,7 @@ __all__ = [
     "about",
     "add_signatures",
     "build_oms",
+    "check_key",
     "decode_envelope",
     "decode_leaf",
     "decode_oms",

@@ -14,15 +14,23 @@ changes within one :data:`VERSION`; an index says by which version it was made.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from chopmark.artifacts import Digest
-from chopmark.errors import ChopmarkError
+from chopmark.errors import ChopmarkError, UsageError
 from chopmark.statements.model import Envelope
 from chopmark.statements.wire import decode_leaf, decode_publication, decode_statement
 
 VERSION: Final = "chopmark/about/v1"
 _MODEL: Final = "model/"
+_NONE: Final = re.compile("(?!)")
+_KINDS: Final = {
+    "model": re.compile(r".+", re.DOTALL),
+    "digest": re.compile(r"sha256:[0-9a-f]{64}"),
+    "signer": re.compile(r"[0-9a-f]{64}"),
+    "predicate": re.compile(r".+", re.DOTALL),
+}
 
 
 def about(leaf: bytes) -> tuple[str, ...]:
@@ -40,6 +48,21 @@ def about(leaf: bytes) -> tuple[str, ...]:
         case None:
             keys = {f"digest:{decode_publication(leaf)}", "predicate:channel"}
     return tuple(sorted(keys))
+
+
+def check_key(key: str) -> str:
+    """Return *key* where an entry could be about it: of one that none can have, nothing is ever known.
+
+    Raises:
+        UsageError: another kind, or a value that is cut short.
+    """
+    kind, _, value = key.partition(":")
+    if not value or not _KINDS.get(kind, _NONE).fullmatch(value):
+        raise UsageError(
+            f"{key[:80]!r} is no key of the index",
+            hint="model:NAME, digest:sha256:64 hex digits, signer:64 hex digits (a whole key id), or predicate:TYPE",
+        )
+    return key
 
 
 def _of_envelope(envelope: Envelope) -> set[str]:

@@ -337,3 +337,15 @@ def test_a_verifier_key_travels_as_text(ledger):
     assert [VerifierKey.decode(text) for text in require(ledger)] == list(ledger.verifier_keys)
     assert {key.kind.algorithm for key in ledger.verifier_keys} == {Algorithm.ED25519, Algorithm.ML_DSA_44}
     assert isinstance(ledger, Ledger)
+
+
+def test_an_export_keeps_the_partial_tiles_that_the_witnessed_checkpoint_names(tmp_path, ledger):
+    ledger.append([b"%d" % n for n in range(300)])
+    ledger.keep_witnessed(ledger.signed_checkpoint())
+    ledger.append([b"%d" % n for n in range(300, 600)])
+    ledger.export(tmp_path / "files")
+    names = {str(path.relative_to(tmp_path / "files")) for path in (tmp_path / "files").rglob("*") if path.is_file()}
+    assert {"tile/0/001.p/44", "tile/entries/001.p/44", "tile/0/001", "tile/0/002.p/88"} <= names
+    ledger.keep_witnessed(ledger.signed_checkpoint())
+    ledger.export(tmp_path / "files")
+    assert not (tmp_path / "files" / "tile/0/001.p").exists()

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chopmark.artifacts import Digest
+from chopmark.errors import UsageError
 from chopmark.statements import (
     Envelope,
     PredicateType,
@@ -12,6 +16,7 @@ from chopmark.statements import (
     Statement,
     Subject,
     about,
+    check_key,
     encode_envelope,
     encode_statement,
     publication_leaf,
@@ -64,3 +69,17 @@ def test_a_payload_that_is_no_statement():
 @given(st.binary(max_size=300))
 def test_any_bytes(data):
     assert about(data) == ()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "garbage", "model:", "Model:digits", "signer:14be1", "digest:sha256:00", f"digest:{'a' * 64}", "x:y"]
+)
+def test_a_key_that_nothing_can_be_about_is_a_slip_of_the_pen(key):
+    with pytest.raises(UsageError):
+        check_key(key)
+
+
+def test_every_key_of_an_entry_can_be_asked_for():
+    whole = replace(envelope(), signatures=(Signature("ab" * 32, b"1"),))
+    for leaf in (statement_leaf(whole), publication_leaf(SNAPSHOT)):
+        assert [check_key(key) for key in about(leaf)] == list(about(leaf))

@@ -179,6 +179,8 @@ def log_server(start: Path, settings: LogSettings) -> Litestar:
     def files(reader: Reader) -> ASGIRouteHandler:
         return mount("/", reader if settings.public_entries else only(_NO_ENTRIES, reader))
 
+    if settings.folder is not None and not settings.folder.is_dir():
+        raise UsageError(f"{settings.folder}: is no folder", hint="name the folder that ledger export wrote")
     if settings.folder is not None:
         return application([files(folder_reader(settings.folder))])
     place, workspace = find_log(start)

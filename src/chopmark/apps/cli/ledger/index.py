@@ -98,16 +98,17 @@ def look(start: Path, key: str, out: Path | None) -> Answer:
     \b
     Example:
         chopmark ledger index look model:digits
-        chopmark ledger index look signer:11ab --out signer.json
+        chopmark ledger index look digest:sha256:91c4… --out digest.json
     """
     from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite
     from chopmark.artifacts import write_file
     from chopmark.ledger.index import look as look_up
     from chopmark.ledger.index import newest_seen, verify_index_answer
+    from chopmark.statements import check_key
 
     found = IndexSite(LogSite.at(start))
     note, own = newest_seen(found.own.files, found.trusted.own)
-    answer = look_up(found.map, key, own=own, note=note, trusted=found.trusted)
+    answer = look_up(found.map, check_key(key), own=own, note=note, trusted=found.trusted)
     if out is not None:
         write_file(out, answer)
     data, lines = _shown(verify_index_answer(answer, key, trusted=found.trusted), found.own.place)
@@ -130,7 +131,9 @@ def verify(start: Path, file: Path, key: str, at_least: int) -> Answer:
     from chopmark.apps.cli.ledger.wiring import IndexSite, LogSite
     from chopmark.artifacts import read_file
     from chopmark.ledger.index import MAX_ANSWER_BYTES, verify_index_answer
+    from chopmark.statements import check_key
 
+    check_key(key)
     found = IndexSite(LogSite.at(start))
     data = read_file(file, max_bytes=MAX_ANSWER_BYTES)
     return _shown(verify_index_answer(data, key, trusted=found.trusted, at_least=at_least), found.own.place)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from chopmark.ledger.helpers import Progress
 
 _MOVED: Final = "moved-here"
+_SUCCESSOR: Final = "successor"
+_MAX_SUCCESSOR_BYTES: Final = 65_536
+_SUCCESSOR_KEYS: Final = "successor.keys"
 """In the copy: the words that the old head says of where the log went."""
 _MAX_MOVED_BYTES: Final = 8192
 _MAX_KEY_BYTES: Final = 16_384
@@ -123,13 +126,38 @@ def succeed(site: LogSite, folder: Path, *, origin: str) -> LogPlace:
     entry = seal_of(store, heads, require=place.require, policy=place.policy)
     if origin == place.origin:
         raise UsageError("a successor has a name of its own", hint="two logs of one origin are a fork")
+    _claim(place, origin)
     if not (folder / LOG_CONFIG).is_file():
+        if (place.folder / _SUCCESSOR_KEYS).exists():
+            raise UsageError(
+                f"{place.origin} is followed by {origin} already, and that is not in {folder}",
+                hint="name its folder: two successors are two histories",
+            )
         once = store.state().once
-        return create_log(folder, origin=origin, once=once, policy=place.policy, external=place.external, first=entry)
+        made = create_log(folder, origin=origin, once=once, policy=place.policy, external=place.external, first=entry)
+        write_file(place.folder / _SUCCESSOR_KEYS, "".join(f"{vkey}\n" for vkey in made.require).encode())
+        return made
     successor = LogSite(read_log_place(folder))
     if successor.place.origin != origin or not _begins_with_seal(successor, site):
         raise UsageError(f"{folder}: holds a log that is not this successor", hint="name another folder")
+    keys = "".join(f"{vkey}\n" for vkey in successor.place.require).encode()
+    if not (place.folder / _SUCCESSOR_KEYS).exists():  # killed before they were written down
+        write_file(place.folder / _SUCCESSOR_KEYS, keys)
+    if read_file(place.folder / _SUCCESSOR_KEYS, max_bytes=_MAX_SUCCESSOR_BYTES) != keys:
+        raise UsageError(
+            f"{place.origin} is followed by another log of this name", hint="two successors are two histories"
+        )
     return successor.place
+
+
+def _claim(place: LogPlace, origin: str) -> None:
+    """Write down which log follows, once: two successors are two histories."""
+    path = place.folder / _SUCCESSOR
+    if not path.exists():
+        write_file(path, f"{origin}\n".encode())
+    known = read_file(path, max_bytes=_MAX_SUCCESSOR_BYTES).decode("utf-8", "replace").strip()
+    if known != origin:
+        raise UsageError(f"{place.origin} is followed by {known} already", hint="two successors are two histories")
 
 
 def _begins_with_seal(successor: LogSite, site: LogSite) -> bool:

@@ -4,12 +4,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from chopmark.apps.cli.render import Answer, answers, columns, dim, good, say
+from chopmark.errors import Refused, UsageError, printable
+
+if TYPE_CHECKING:
+    from chopmark.apps.cli.ledger.wiring import LogSite
 
 MAX_PROOF_BYTES = 262_144
+_SHOWN = 1000
+_HINTS = {
+    "log-unproven": "entry and proof do not belong together, or one of them was altered: get both again from the log",
+    "log-unwitnessed": "it is the log's own word only: get the proof again once the witnesses cosigned",
+}
 
 
 @click.command()
@@ -44,9 +54,13 @@ def entries(start: Path, kind: str | None) -> Answer:
     Example:
         chopmark ledger entries --type test-result
     """
+    from chopmark.apps.cli.ledger.wiring import LogSite
     from chopmark.apps.cli.wiring import Site
     from chopmark.release.life import read_life
 
+    own = LogSite.at(start)
+    if not own.of_workspace:
+        return _entries(own, kind)
     site = Site.at(start)
     known = read_life(site.statements(), site.trust)
     events = [event for event in known if kind in (None, event.type)]
@@ -60,6 +74,28 @@ def entries(start: Path, kind: str | None) -> Answer:
         *columns(rows),
         dim(f"{len(events)} of {len(known)} statements; {size - len(known)} more entries are publications"),
     ]
+
+
+def _entries(site: LogSite, kind: str | None) -> Answer:
+    """List the entries of a log of its own, whose meaning is its owner's."""
+    from chopmark.ledger import leaf_hash
+
+    if kind is not None:
+        raise UsageError("the entries of a log of its own have no type", hint="leave --type out")
+    store, heads = site.stores
+    first, size = store.state().minimum, heads.head().size
+    shown = range(max(first, size - _SHOWN), size)
+    found = list(zip(shown, store.entries(shown.start, size) if shown else (), strict=True))
+    rows = [
+        (f"#{n}", leaf_hash(entry).hex()[:16], f"{len(entry):,} B", entry[:60].decode("utf-8", "replace"))
+        for n, entry in found
+    ]
+    data = {
+        "ok": True,
+        "size": size,
+        "entries": [{"index": n, "leaf": leaf_hash(entry).hex(), "length": len(entry)} for n, entry in found],
+    }
+    return data, [*columns([tuple(printable(cell) for cell in row) for row in rows]), dim(f"{len(rows)} of {size:,}")]
 
 
 @click.command()
@@ -78,8 +114,8 @@ def proof(start: Path, index: int, out: Path | None) -> Answer:
     from chopmark.artifacts import write_file
 
     site = LogSite.at(start)
-    log, seen = site.ledger, site.witnessed()
-    found, entry = log.prove(index), log.entry(index)
+    found, entry = site.prove(index)
+    seen = site.witnessed()
     if out is not None:
         write_file(out, found)
         write_file(out.with_suffix(".json"), entry)
@@ -109,13 +145,16 @@ def verify(start: Path, proof: Path, entry: Path) -> Answer:
     from chopmark.ledger import verify_proof, witnessed_by
 
     place = LogSite.at(start).place
-    found = verify_proof(
-        read_file(proof, max_bytes=MAX_PROOF_BYTES),
-        read_file(entry, max_bytes=65_535),
-        origin=place.origin,
-        require=place.require,
-        policy=place.policy,
-    )
+    try:
+        found = verify_proof(
+            read_file(proof, max_bytes=MAX_PROOF_BYTES),
+            read_file(entry, max_bytes=65_535),
+            origin=place.origin,
+            require=place.require,
+            policy=place.policy,
+        )
+    except Refused as error:
+        raise Refused(error.code, error.message, hint=_HINTS[error.code], evidence=error.evidence) from error
     data = {"ok": True, "index": found.index, "size": found.checkpoint.size, "witnesses": list(found.cosigned_by)}
     seen = witnessed_by(place.policy, found.cosigned_by, place.external)
     return {**data, "witnessed": seen}, [

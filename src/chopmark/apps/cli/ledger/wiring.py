@@ -104,13 +104,37 @@ class LogSite:
         from chopmark.errors import Refused
         from chopmark.ledger import verify_checkpoint, witnessed_by
 
-        place, note = self.place, self.ledger.witnessed_checkpoint()
+        place, note = self.place, self.stores[1].head().witnessed
         names: tuple[str, ...] = ()
         with suppress(Refused):  # cosigned under another policy than today's is not witnessed
             if note is not None:
                 seen = verify_checkpoint(note, origin=place.origin, require=place.require, policy=place.policy)
                 names = seen.cosigned_by
         return witnessed_by(place.policy, names, place.external)
+
+    def prove(self, index: int) -> tuple[bytes, bytes]:
+        """Return the ``.tlog-proof`` of an entry, and the entry; of a mirror too, which has no key.
+
+        Raises:
+            UsageError: there is no such entry.
+            UndecidedError: no checkpoint that the policy asks for covers it yet.
+        """
+        from chopmark.ledger import Checkpoint, TlogProof, decode_note
+        from chopmark.ledger.static import StaticLog
+
+        witnessed = self.place.policy.quorum != "none"
+        if not self.is_mirror:
+            log = self.ledger
+            return log.proofs([index], witnessed=witnessed)[0], log.entry(index)
+        head = self.stores[1].head()
+        note = head.witnessed if witnessed else head.note or head.witnessed
+        if note is None:
+            raise UndecidedError("no checkpoint is here yet", code="not-witnessed-yet", hint="ledger import, again")
+        files = StaticLog(self.files, Checkpoint.decode(decode_note(note).text))
+        if not 0 <= index < files.checkpoint.size:
+            raise UsageError(f"the checkpoint here covers {files.checkpoint.size:,} entries", hint="indices begin at 0")
+        proof = TlogProof(index=index, path=files.prove_inclusion(index), checkpoint_note=note)
+        return proof.encode(), next(iter(files.entries(index, index + 1)))
 
     def export(self, folder: Path) -> Checkpoint:
         """Write the log as static files; a mirror, with the checkpoint that was fetched.
@@ -210,13 +234,20 @@ def open_log_objects(where: str, options: Mapping[str, str]) -> ObjectStore:
 
 
 def open_log_files(where: str) -> LogFiles:
-    """Return a log's static files: behind an address, or in a folder."""
+    """Return a log's static files: behind an address, or in a folder.
+
+    Raises:
+        UsageError: there is no such folder: a slip of the pen is no alarm.
+    """
     from chopmark.adapters.blobs.logfiles import FolderLog
     from chopmark.adapters.http.logfiles import HttpLog
 
     if where.startswith(("http://", "https://")):
         return HttpLog(where)
-    return FolderLog(Path(where.removeprefix("file://")))
+    folder = Path(where.removeprefix("file://"))
+    if not folder.is_dir():
+        raise UsageError(f"{where}: is no folder", hint="name the folder or address under which the log's files are")
+    return FolderLog(folder)
 
 
 def open_log_server(url: str, token: str) -> LogServer:
