@@ -124,7 +124,7 @@ class Ledger:
         self, edge: Edge, leaves: Sequence[bytes], entries: Sequence[bytes]
     ) -> tuple[tuple[int, ...], Edge]:
         unique = dict(zip(leaves, entries, strict=True))
-        indices = self._store.find(tuple(unique))
+        indices = self._store.find(leaves if len(unique) == len(leaves) else tuple(unique))
         if not indices and len(unique) == len(leaves):
             return self._write_all(edge, leaves, entries)
         fresh = [leaf for leaf in unique if leaf not in indices]

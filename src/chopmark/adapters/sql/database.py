@@ -92,6 +92,7 @@ class Database:
         with _translated(path):
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         database = cls(connection, path)
+        database.run("PRAGMA page_size = 8192")  # of a new file: bundles and tiles are longer than that
         database.run("PRAGMA trusted_schema = OFF")
         database.run("PRAGMA cell_size_check = ON")
         if database.one("PRAGMA journal_mode = WAL") != ("wal",):

@@ -70,7 +70,7 @@ class LeafIndex:
         if [run.start for run in runs] != ends[:-1] or ends[-1] + recent != size:
             raise VerificationError("the index of leaves does not cover the log", code="ledger-corrupt", hint=_MEND)
         found = self._find_recent(leaves) if recent else {}
-        left = [leaf for leaf in leaves if leaf not in found]
+        left: Sequence[bytes] = [leaf for leaf in leaves if leaf not in found] if found else leaves
         if len(left) >= _FILTER_FROM:
             left = self._filtered(left, size)
         if left:
@@ -152,7 +152,7 @@ class LeafIndex:
             data = b"".join(as_bytes(row[0]) for row in rows)[(self._filter.covered - first * _WIDTH) * _HASH :]
             if not data or len(data) % _HASH:
                 raise VerificationError(f"tile {first} of level 0, or one after it, is damaged", code="ledger-corrupt")
-            self._filter.add([data[at : at + _HASH] for at in range(0, len(data), _HASH)])
+            self._filter.add(data)
         return self._filter.matching(leaves)
 
     def _find_in_runs(self, leaves: Sequence[bytes], runs: Sequence[_Run]) -> Iterator[tuple[bytes, int]]:
@@ -290,17 +290,18 @@ class _Filter:
     def is_full(self, size: int) -> bool:
         return size > len(self._words) and len(self._words) < 1 << self._LARGEST_BITS
 
-    def add(self, leaves: Sequence[bytes]) -> None:
+    def add(self, leaves: bytes) -> None:
+        """Add leaves that stand side by side."""
         words, shift, masks = self._words, self._shift, _MASKS
         for place, bits in _halves(leaves):
             words[place >> shift] |= masks[bits & 1023]
-        self.covered += len(leaves)
+        self.covered += len(leaves) // _HASH
 
     def matching(self, leaves: Sequence[bytes]) -> list[bytes]:
         words, shift, masks = self._words, self._shift, _MASKS
         return [
             leaf
-            for (place, bits), leaf in zip(_halves(leaves), leaves, strict=True)
+            for (place, bits), leaf in zip(_halves(b"".join(leaves)), leaves, strict=True)
             if words[place >> shift] & (mask := masks[bits & 1023]) == mask
         ]
 
@@ -308,10 +309,10 @@ class _Filter:
 _MASKS: Final = tuple(1 << (low & 31) % 30 | 1 << (low >> 5) % 30 for low in range(1024))
 
 
-def _halves(leaves: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+def _halves(leaves: bytes) -> Iterator[tuple[int, int]]:
     """Yield two numbers of 32 bits of each leaf."""
     numbers = array("I")
-    numbers.frombytes(b"".join(leaves))
+    numbers.frombytes(leaves)
     return zip(numbers[0::8], numbers[1::8], strict=True)
 
 
