@@ -137,3 +137,18 @@ def test_a_reader_that_has_seen_enough_changes_no_verdict() -> None:
         done = subprocess.run([sys.executable, "-m", "chopmark", *arguments], stdout=writing, check=False)
         os.close(writing)
         assert done.returncode == code
+
+
+def test_talk_that_nobody_hears_is_no_denial(tmp_path: Path) -> None:
+    """Exit 1 says that something was denied; a reader of stderr that is gone denies nothing."""
+    (tmp_path / "files").mkdir()
+    for arguments, codes in (
+        (["ledger", "fsck"], {2}),
+        (["ledger", "create", "l", "--origin", "log.example/m"], {0, 3}),
+    ):
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "chopmark", *arguments]
+        done = subprocess.run(command, stderr=writing, stdout=subprocess.DEVNULL, cwd=tmp_path, check=False)
+        os.close(writing)
+        assert done.returncode in codes

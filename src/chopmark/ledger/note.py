@@ -65,7 +65,7 @@ class VerifierKey:
     public: PublicKey
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_key_name(self.name)
         if self.public.algorithm is not self.kind.algorithm:
             raise UsageError(f"{self.name}: a line of this kind needs a key of {self.kind.algorithm}")
 
@@ -276,14 +276,19 @@ def _decode_line(line: str) -> SignatureLine:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not space:
         raise DecodeError("note: a line that is not a signature")
-    _check_name(name)
+    check_key_name(name)
     data = decode_base64(encoded, what="signature")
     if len(data) <= _KEY_ID_BYTES:
         raise DecodeError("note: a signature that is too short")
     return SignatureLine(name=name, key_id=data[:_KEY_ID_BYTES], signature=data[_KEY_ID_BYTES:])
 
 
-def _check_name(name: str) -> None:
+def check_key_name(name: str) -> None:
+    """Check that a line can be signed by this name.
+
+    Raises:
+        DecodeError: it has a space or a plus sign, or is empty or too long.
+    """
     bad = not name or "+" in name or any(c.isspace() or c < " " or "\ud800" <= c <= "\udfff" for c in name)
     if bad or len(name.encode("utf-8")) > _MAX_NAME_BYTES:
         raise DecodeError(f"note: {name[:80]!r} is not a key name")

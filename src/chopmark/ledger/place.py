@@ -27,7 +27,7 @@ from chopmark.artifacts import read_file
 from chopmark.errors import DecodeError, UsageError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.merkle import EMPTY_ROOT
-from chopmark.ledger.note import LineKind, VerifierKey
+from chopmark.ledger.note import LineKind, VerifierKey, check_key_name
 from chopmark.ledger.policy import MAX_POLICY_BYTES, WitnessPolicy
 
 LOG_CONFIG: Final = "ledger.toml"
@@ -173,7 +173,7 @@ def read_log_place(folder: Path) -> LogPlace:
     policy.within(file.external)  # a name that is not there is a slip of the pen, found now
     return LogPlace(
         folder=folder,
-        origin=_origin(file.origin),
+        origin=check_origin(file.origin),
         require=tuple(file.require),
         store=file.store,
         policy=policy,
@@ -216,7 +216,7 @@ def log_keys(vkeys: Sequence[str]) -> Mapping[str, tuple[VerifierKey, ...]]:
         raise DecodeError("a witness knows at least one log key, and each once")
     if any(key.kind is LineKind.COSIGNATURE for key in keys):
         raise DecodeError("a vkey of a witness, where one of a log belongs")
-    return {_origin(key.name): tuple(each for each in keys if each.name == key.name) for key in keys}
+    return {check_origin(key.name): tuple(each for each in keys if each.name == key.name) for key in keys}
 
 
 def write_log_config(
@@ -230,7 +230,7 @@ def write_log_config(
     """Return ``ledger.toml``."""
     lines = [
         "# A transparency log. Paths are relative to this file.",
-        f"origin = {_quoted(_origin(origin))}",
+        f"origin = {_quoted(check_origin(origin))}",
         "require = [  # a verifier asks for a signature by each of these",
         *(f"    {_quoted(vkey)}," for vkey in require),
         "]",
@@ -281,8 +281,14 @@ def write_witness_config(name: str, logs: Sequence[str], *, any_key: Sequence[st
     return ("\n".join(lines) + "\n").encode()
 
 
-def _origin(text: str) -> str:
+def check_origin(text: str) -> str:
+    """Return *text*, where it can be the name of a log and of its keys.
+
+    Raises:
+        UsageError: it cannot.
+    """
     try:
+        check_key_name(text)
         return Checkpoint(origin=text, size=0, root=EMPTY_ROOT).origin
     except DecodeError as error:
         raise UsageError(

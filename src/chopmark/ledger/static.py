@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
-from chopmark.errors import VerificationError
+from chopmark.errors import DecodeError, VerificationError
 from chopmark.ledger.checkpoint import Checkpoint
 from chopmark.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Node, consistency_path, inclusion_path, root_of
 from chopmark.ledger.note import MAX_NOTE_BYTES
@@ -100,7 +100,11 @@ class StaticLog:
         width = len(tile) // HASH_BYTES
         path = bundle_path(index, width)
         data = self._file(path, bundle_path(index), MAX_BUNDLE_BYTES)
-        if not hmac.compare_digest(leaves_of(data)[: len(tile)], tile):
+        try:
+            leaves = leaves_of(data)
+        except DecodeError as error:
+            raise _altered(path) from error
+        if not hmac.compare_digest(leaves[: len(tile)], tile):
             raise _altered(path)
         return data, width
 

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from chopmark.adapters.sql.database import Database, Value, as_bytes, as_int, as_str
-from chopmark.errors import DecodeError, VerificationError
+from chopmark.errors import DecodeError, UndecidedError, VerificationError
 from chopmark.ledger import Checkpoint, decode_note
 from chopmark.ledger.ports import Observed, WitnessStore
 
@@ -35,7 +35,11 @@ def load(path: Path) -> SqliteWitness:
         UndecidedError: it is missing.
         VerificationError: it is something else.
     """
-    return SqliteWitness(Database.open(path, application_id=_APPLICATION_ID))
+    try:
+        return SqliteWitness(Database.open(path, application_id=_APPLICATION_ID))
+    except UndecidedError as error:
+        hint = "mount it; never restore an older one: a witness that forgot is a new witness, with a new key"
+        raise UndecidedError(error.message, code=error.code, hint=hint) from error
 
 
 class SqliteWitness(WitnessStore):

@@ -7,6 +7,7 @@ Exit codes: 0 verified or done, 1 denied or not verified, 2 the call is wrong, 3
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -86,9 +87,12 @@ def run(argv: list[str]) -> int:
         return UsageError.exit_code  # not 0: where a script's command is empty by accident, nothing was verified
     except BrokenPipeError:
         return 0
+    except SystemExit as stop:  # of a part that is started here; and 1 is click's word for a pipe that nobody reads
+        return UndecidedError.exit_code if stop.code == 1 else int(stop.code or 0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours has its own exit code
         known = _as_ours(error)
-        show_error(known, as_json="--json" in argv)
+        with suppress(BrokenPipeError):
+            show_error(known, as_json="--json" in argv)
         return known.exit_code
     return result if isinstance(result, int) else 0
 

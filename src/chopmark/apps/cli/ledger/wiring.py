@@ -288,8 +288,16 @@ def create_log(
     """
     from chopmark.adapters.sql.embedded import create_ledger
     from chopmark.ledger import log_key
-    from chopmark.ledger.place import LOG_CONFIG, SqliteSettings, read_log_place, write_log_config, write_policy
+    from chopmark.ledger.place import (
+        LOG_CONFIG,
+        SqliteSettings,
+        check_origin,
+        read_log_place,
+        write_log_config,
+        write_policy,
+    )
 
+    check_origin(origin)
     folder = folder.resolve()
     settings = settings or SqliteSettings()
     check_settings(settings)
