@@ -267,7 +267,11 @@ def test_rotation_killed_anywhere(pristine, tmp_path, monkeypatch):
         succeed(LogSite.at(old), new, origin="log.life/m2")
         assert LogSite.at(new).stores[1].head().size == 1
         assert append(new, b"on")
+        with pytest.raises(UsageError):
+            succeed(LogSite.at(old), tmp_path / "another", origin="log.life/m3")
         shutil.rmtree(new)
+        for name in ("successor", "successor.keys"):  # as before the first run
+            (old / name).unlink()
     assert count > 5
 
 
