@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-all demo bench docs fmt clean
+.PHONY: help setup check test test-all demo bench docs fmt lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,8 +45,9 @@ fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff check --fix src tests typing_tests bench docs
 
 lock: ## resolve the locks anew (needs uv)
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra demo --extra scale pyproject.toml --group dev -o requirements/dev.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra demo --extra scale --extra pkcs11 --extra sigstore pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra onnx pyproject.toml -o requirements/device.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra aws --extra gcp --extra azure pyproject.toml --group clouds -o requirements/clouds.lock
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -174,7 +174,7 @@ def _trust() -> TrustPolicy:
         version=1,
         owners={owner.name: owner for owner in OWNERS},
         roles={"approver": approver},
-        logs=(LogKeys(origin=ORIGIN, require=tuple(key.encode() for key in LOG_KEYS), state="active"),),
+        logs=(LogKeys(origin=ORIGIN, require=tuple(key.encode() for key in LOG_KEYS)),),
         witness_policy="log …\nwitness witness-1 …\nquorum witness-1\n",
         limits=Limits(
             max_status_age_s={"critical": 86_400, "normal": 604_800, "low": 7_776_000}, clock_tolerance_s=300

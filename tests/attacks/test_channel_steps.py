@@ -19,7 +19,7 @@ from chopmark.channel import StatusEntry, follow
 from chopmark.keys import Algorithm, OwnerRule
 from chopmark.ledger import LineKind
 from chopmark.statements import publication_leaf
-from chopmark.trust import decode_trust, encode_trust, next_root, open_trust, pinned_root
+from chopmark.trust import Frozen, decode_trust, encode_trust, next_root, open_trust, pinned_root
 from simulators import NOW, SimChannel, SimLog, SimTrust, follower, refuses
 
 DAY = timedelta(days=1)
@@ -340,7 +340,7 @@ def test_step_7_log_unproven_one_half_of_the_logs_signature_is_stripped(channel,
 
 
 def test_step_7_log_unproven_a_ledger_that_the_root_owners_froze(channel, device):
-    policy = channel.trust.renew_policy(logs=(replace(channel.log.keys, state="frozen"),))
+    policy = channel.trust.renew_policy(logs=(replace(channel.log.keys, frozen=Frozen(size=1, root=Digest.of(b""))),))
     data, trust = channel.trust.build_root(version=2, policy=policy)
     channel.store.files |= {"metadata/2.root.json": data, "metadata/2.trust.json": trust}
     with refuses("log-unproven", 7):

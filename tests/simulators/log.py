@@ -77,7 +77,7 @@ class SimLog:
     def keys(self) -> LogKeys:
         """What trust.json says about this log: both keys are required."""
         vkeys = tuple(log_key(self.origin, signer.public).encode() for signer in self.signers)
-        return LogKeys(origin=self.origin, require=vkeys, state="active")
+        return LogKeys(origin=self.origin, require=vkeys)
 
     @property
     def policy(self) -> str:

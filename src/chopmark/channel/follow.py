@@ -151,7 +151,7 @@ def logged(trust: TrustPolicy, snap: SnapshotMeta, proof: bytes, *, seen: Mappin
         policy = WitnessPolicy.parse(trust.witness_policy)
     except DecodeError as error:
         raise Refused("log-unproven", error.message) from error
-    for log in (log for log in trust.logs if log.state == "active"):  # nothing new stands in a frozen one
+    for log in (log for log in trust.logs if log.active):  # nothing new stands in a frozen one
         try:
             included = verify_proof(proof, leaf, origin=log.origin, require=log.require, policy=policy)
         except Refused as error:

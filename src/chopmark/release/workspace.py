@@ -160,7 +160,7 @@ class Workspace:
 
     def log_place(self, trust: TrustPolicy) -> LogPlace:
         """Return where the ledger is, as *trust* and the workspace say."""
-        log, policy = trust.logs[0], WitnessPolicy.parse(trust.witness_policy)
+        log, policy = trust.active_log, WitnessPolicy.parse(trust.witness_policy)
         named = {witness.name for witness in policy.witnesses}
         return LogPlace(
             folder=self.state,

@@ -6,7 +6,7 @@
 Each device, operator, approver and monitor pins root outside the repository it governs.
 """
 
-from chopmark.trust.model import Limits, LogKeys, Role, TrustPolicy
+from chopmark.trust.model import Frozen, Limits, LogKeys, RetiredFor, RetiredKey, Role, TrustPolicy
 from chopmark.trust.root import (
     EXTENSION,
     MAX_ROOT_BYTES,
@@ -27,8 +27,11 @@ __all__ = [
     "EXTENSION",
     "MAX_ROOT_BYTES",
     "MAX_TRUST_BYTES",
+    "Frozen",
     "Limits",
     "LogKeys",
+    "RetiredFor",
+    "RetiredKey",
     "Role",
     "TrustFile",
     "TrustPolicy",

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from chopmark.artifacts import Digest
 from chopmark.errors import VerificationError
-from chopmark.keys import AlgorithmGroup, Owner, OwnerRule
+from chopmark.keys import AlgorithmGroup, Owner, OwnerRule, PublicKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,26 +45,70 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """Where a ledger ended: nothing that stands beyond it, and no other tree of that size, is this ledger's."""
+
+    size: int
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogKeys:
     """One ledger that publications may stand in.
 
     Attributes:
         origin: its name in checkpoints.
         require: verifier keys (C2SP vkeys); every one of them must have signed a checkpoint.
-        state: ``active``, or ``frozen`` when no publication may be newer.
+        frozen: where it ended; None while it is active.
     """
 
     origin: str
     require: tuple[str, ...]
-    state: str
+    frozen: Frozen | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.frozen is None
+
+
+class RetiredFor(StrEnum):
+    """Why a key is used no more."""
+
+    SUPERSEDED = "superseded"
+    COMPROMISED = "compromised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetiredKey:
+    """A key that nobody may sign with any more, kept so that what it signed before can be judged.
+
+    Attributes:
+        owner: whose it was.
+        log: origin of the ledger that *until* counts in.
+        until: entries with a lower index were signed while the key was its owner's alone; 0 where nobody knows.
+    """
+
+    key: PublicKey
+    owner: str
+    reason: RetiredFor
+    log: str
+    until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How old things may be: seconds, by check class."""
+    """How old things may be, in seconds.
+
+    Attributes:
+        max_status_age_s: by check class.
+        key_life_s: how long a key is used before it is rotated; what `keys new` and `keys rotate` give a key.
+        key_warning_s: how long before that everybody is told; the time in which old and new key overlap.
+    """
 
     max_status_age_s: Mapping[str, int]
     clock_tolerance_s: int
+    key_life_s: int = 365 * 86_400
+    key_warning_s: int = 30 * 86_400
 
     @property
     def largest_status_age_s(self) -> int:
@@ -70,7 +117,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPolicy:
-    """What trust.json says. It governs because root.json names its hash."""
+    """What trust.json says. It governs because root.json names its hash.
+
+    Attributes:
+        owners: with their current keys; a device knows no others.
+        key_expiry: key id -> when it expires. Signers and gates refuse an expired key, devices do not look at it: they
+            have no clock to be trusted with that, and a release must not stop because a calendar does (ADR 0019).
+        retired: keys of before.
+    """
 
     workspace: str
     version: int
@@ -79,6 +133,20 @@ class TrustPolicy:
     logs: tuple[LogKeys, ...]
     witness_policy: str
     limits: Limits
+    key_expiry: Mapping[str, datetime] = field(default_factory=dict)
+    retired: tuple[RetiredKey, ...] = ()
+
+    @property
+    def active_log(self) -> LogKeys:
+        """The ledger that is appended to.
+
+        Raises:
+            VerificationError: every ledger is frozen.
+        """
+        for log in self.logs:
+            if log.active:
+                return log
+        raise VerificationError("trust.json names no active ledger", code="no-ledger")
 
     def role(self, name: str) -> Role:
         """Return the role *name*.

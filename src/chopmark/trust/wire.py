@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from chopmark import canonical
+from chopmark.artifacts import Digest
+from chopmark.clock import format_time, parse_time
 from chopmark.errors import DecodeError
 from chopmark.keys import Algorithm, Owner, PublicKey
-from chopmark.trust.model import Limits, LogKeys, Role, TrustPolicy
+from chopmark.trust.model import Frozen, Limits, LogKeys, RetiredFor, RetiredKey, Role, TrustPolicy
 
 MAX_TRUST_BYTES = 1024 * 1024
 MAX_LIMIT_S = 10 * 366 * 86_400
@@ -19,6 +21,17 @@ class _Key(canonical.Strict, frozen=True, kw_only=True):
     keyid: str
     algorithm: Algorithm
     public: str
+    expires: str | None
+
+
+class _Retired(canonical.Strict, frozen=True, kw_only=True):
+    keyid: str
+    algorithm: Algorithm
+    public: str
+    owner: str
+    reason: RetiredFor
+    log: str
+    until: int
 
 
 class _Role(canonical.Strict, frozen=True, kw_only=True):
@@ -33,12 +46,19 @@ class _Role(canonical.Strict, frozen=True, kw_only=True):
 class _Log(canonical.Strict, frozen=True, kw_only=True):
     origin: str
     require: list[str]
-    state: str
+    frozen: _Frozen | None
+
+
+class _Frozen(canonical.Strict, frozen=True, kw_only=True):
+    size: int
+    root: str
 
 
 class _Limits(canonical.Strict, frozen=True, kw_only=True):
     max_status_age_s: dict[str, int]
     clock_tolerance_s: int
+    key_life_s: int
+    key_warning_s: int
 
 
 class _Evidence(canonical.Strict, frozen=True, kw_only=True):
@@ -51,6 +71,7 @@ class _Trust(canonical.Strict, frozen=True, kw_only=True):
     workspace: str
     version: int
     owners: dict[str, list[_Key]]
+    retired: list[_Retired]
     roles: dict[str, _Role]
     logs: list[_Log]
     witness_policy: str
@@ -66,12 +87,13 @@ def encode_trust(trust: TrustPolicy) -> bytes:
             "workspace": trust.workspace,
             "version": trust.version,
             "owners": {
-                owner.name: [
-                    {"keyid": k.keyid, "algorithm": str(k.algorithm), "public": canonical.encode_base64(k.spki)}
-                    for k in owner.keys
-                ]
+                owner.name: [_key_json(k) | {"expires": _expiry(trust, k)} for k in owner.keys]
                 for owner in trust.owners.values()
             },
+            "retired": [
+                _key_json(old.key) | {"owner": old.owner, "reason": str(old.reason), "log": old.log, "until": old.until}
+                for old in trust.retired
+            ],
             "roles": {
                 role.name: {
                     "owners": list(role.owners),
@@ -83,15 +105,33 @@ def encode_trust(trust: TrustPolicy) -> bytes:
                 }
                 for role in trust.roles.values()
             },
-            "logs": [{"origin": log.origin, "require": list(log.require), "state": log.state} for log in trust.logs],
+            "logs": [
+                {"origin": log.origin, "require": list(log.require), "frozen": _frozen_json(log.frozen)}
+                for log in trust.logs
+            ],
             "witness_policy": trust.witness_policy,
             "limits": {
                 "max_status_age_s": dict(trust.limits.max_status_age_s),
                 "clock_tolerance_s": trust.limits.clock_tolerance_s,
+                "key_life_s": trust.limits.key_life_s,
+                "key_warning_s": trust.limits.key_warning_s,
             },
             "evidence": {"roots": [], "reference_values": []},
         }
     )
+
+
+def _key_json(key: PublicKey) -> dict[str, object]:
+    return {"keyid": key.keyid, "algorithm": str(key.algorithm), "public": canonical.encode_base64(key.spki)}
+
+
+def _expiry(trust: TrustPolicy, key: PublicKey) -> str | None:
+    moment = trust.key_expiry.get(key.keyid)
+    return None if moment is None else format_time(moment)
+
+
+def _frozen_json(frozen: Frozen | None) -> dict[str, object] | None:
+    return None if frozen is None else {"size": frozen.size, "root": str(frozen.root)}
 
 
 def decode_trust(data: bytes) -> TrustPolicy:
@@ -105,9 +145,10 @@ def decode_trust(data: bytes) -> TrustPolicy:
     canonical.decode_name(wire.workspace, what="trust.json: workspace")
     owners = {name: _owner(name, keys) for name, keys in wire.owners.items()}
     roles = {name: _role(name, role, owners) for name, role in wire.roles.items()}
-    keyids = [key.keyid for owner in owners.values() for key in owner.keys]
+    retired = tuple(_retired(old) for old in wire.retired)
+    keyids = [key.keyid for owner in owners.values() for key in owner.keys] + [old.key.keyid for old in retired]
     if len(keyids) != len(set(keyids)):
-        raise DecodeError("trust.json: one key stands twice; a key has one owner")
+        raise DecodeError("trust.json: one key stands twice; a key has one owner, and is current or retired")
     if wire.evidence.roots or wire.evidence.reference_values:
         raise DecodeError("trust.json: evidence roots and reference values are not known here yet")
     ages = wire.limits.max_status_age_s
@@ -117,31 +158,58 @@ def decode_trust(data: bytes) -> TrustPolicy:
         raise DecodeError("trust.json: max_status_age_s is above zero and at most ten years")
     if not 0 <= wire.limits.clock_tolerance_s <= MAX_LIMIT_S:
         raise DecodeError("trust.json: clock_tolerance_s is below zero or beyond ten years")
+    if not 0 < wire.limits.key_warning_s < wire.limits.key_life_s <= MAX_LIMIT_S:
+        raise DecodeError("trust.json: key_warning_s is above zero and below key_life_s, that at most ten years")
     origins = [log.origin for log in wire.logs]
     if len(set(origins)) != len(origins) or any(origin.startswith("x-") for origin in origins):
         raise DecodeError("trust.json: a log stands twice, or has a name that no reader keeps")
-    if any(log.state not in {"active", "frozen"} or not log.require for log in wire.logs):
-        raise DecodeError("trust.json: a log needs required keys, and is active or frozen")
+    if any(not log.require or (log.frozen is not None and log.frozen.size < 1) for log in wire.logs):
+        raise DecodeError("trust.json: a log needs required keys, and a frozen one a size")
     return TrustPolicy(
         workspace=wire.workspace,
         version=wire.version,
         owners=owners,
         roles=roles,
-        logs=tuple(LogKeys(origin=x.origin, require=tuple(x.require), state=x.state) for x in wire.logs),
+        logs=tuple(_log(log) for log in wire.logs),
         witness_policy=wire.witness_policy,
-        limits=Limits(max_status_age_s=ages, clock_tolerance_s=wire.limits.clock_tolerance_s),
+        limits=Limits(
+            max_status_age_s=ages,
+            clock_tolerance_s=wire.limits.clock_tolerance_s,
+            key_life_s=wire.limits.key_life_s,
+            key_warning_s=wire.limits.key_warning_s,
+        ),
+        key_expiry={
+            key.keyid: parse_time(key.expires, what="trust.json: expires")
+            for keys in wire.owners.values()
+            for key in keys
+            if key.expires is not None
+        },
+        retired=retired,
     )
+
+
+def _log(log: _Log) -> LogKeys:
+    frozen = None if log.frozen is None else Frozen(size=log.frozen.size, root=Digest.parse(log.frozen.root))
+    return LogKeys(origin=log.origin, require=tuple(log.require), frozen=frozen)
 
 
 def _owner(name: str, keys: list[_Key]) -> Owner:
     canonical.decode_name(name, what="trust.json: owner")
-    found = []
-    for key in keys:
-        public = PublicKey.from_spki(canonical.decode_base64(key.public, what=f"trust.json: key of {name}"))
-        if public.keyid != key.keyid or public.algorithm is not key.algorithm:
-            raise DecodeError(f"trust.json: key {key.keyid[:16]!r} of {name} is another key than it says")
-        found.append(public)
-    return Owner(name=name, keys=tuple(found))
+    return Owner(name=name, keys=tuple(_public(key, name) for key in keys))
+
+
+def _retired(old: _Retired) -> RetiredKey:
+    canonical.decode_name(old.owner, what="trust.json: owner")
+    if old.until < 0:
+        raise DecodeError("trust.json: a retired key counts until an index, 0 or above")
+    return RetiredKey(key=_public(old, old.owner), owner=old.owner, reason=old.reason, log=old.log, until=old.until)
+
+
+def _public(key: _Key | _Retired, owner: str) -> PublicKey:
+    public = PublicKey.from_spki(canonical.decode_base64(key.public, what=f"trust.json: key of {owner}"))
+    if public.keyid != key.keyid or public.algorithm is not key.algorithm:
+        raise DecodeError(f"trust.json: key {key.keyid[:16]!r} of {owner} is another key than it says")
+    return public
 
 
 def _role(name: str, role: _Role, owners: dict[str, Owner]) -> Role:

@@ -80,7 +80,7 @@ def trust_policy(keys: Keys) -> TrustPolicy:
                 Role(name="status", owners=("status-host",), k=1, algorithms=HYBRID, predicates=(), subjects=("*",)),
             )
         },
-        logs=(LogKeys(origin=ORIGIN, require=("vkey",), state="active"),),
+        logs=(LogKeys(origin=ORIGIN, require=("vkey",)),),
         witness_policy="",
         limits=Limits(max_status_age_s={"normal": 604_800, "critical": 86_400}, clock_tolerance_s=300),
     )

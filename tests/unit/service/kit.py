@@ -41,7 +41,7 @@ def found_workspace(folder: Path) -> Founded:
         owner: [kms.create(state / "keys" / owner / f"{a}.pem", a) for a in algorithms]
         for owner, algorithms in owners.items()
     }
-    log = LogKeys(origin=ORIGIN, require=tuple(log_key(ORIGIN, s.public).encode() for s in keys["log"]), state="active")
+    log = LogKeys(origin=ORIGIN, require=tuple(log_key(ORIGIN, s.public).encode() for s in keys["log"]))
     public = {owner: [s.public for s in keys[owner]] for owner in OWNERS}
     trust = default_trust("acme", owners=public, logs=(log,), witness_policy="quorum none\n")
     made = found(

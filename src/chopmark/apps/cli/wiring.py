@@ -315,7 +315,7 @@ def _found(
     trust = default_trust(
         name,
         owners={owner: public[owner] for owner in OWNERS},
-        logs=(LogKeys(origin=origin, require=logs, state="active"),),
+        logs=(LogKeys(origin=origin, require=logs),),
         witness_policy="\n".join(policy),
     )
     signers = [signer for owner in ROOT_OWNERS for signer in kms.load_all(keys / owner)]

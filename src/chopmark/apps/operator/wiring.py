@@ -67,7 +67,7 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
 
 
 def _ledger(workspace: Workspace, trust: TrustPolicy, clock: Clock) -> Ledger:
-    log, settings = trust.logs[0], workspace.store
+    log, settings = trust.active_log, workspace.store
     signers = kms.load_all(workspace.owner_keys("log"))
     if isinstance(settings, SqliteSettings):
         files = workspace.state / settings.log, workspace.state / settings.head

@@ -108,6 +108,7 @@ def freeze(start: Path, *, dry_run: bool) -> Answer:
         chopmark ledger freeze
     """
     from chopmark.apps.cli.ledger.wiring import LogSite
+    from chopmark.artifacts import Digest
     from chopmark.canonical import encode_base64
 
     log = LogSite.at(start).ledger
@@ -141,6 +142,7 @@ def rotate(start: Path, folder: Path, origin: str) -> Answer:
     """
     from chopmark.apps.cli.ledger.moving import succeed
     from chopmark.apps.cli.ledger.wiring import LogSite
+    from chopmark.artifacts import Digest
     from chopmark.canonical import encode_base64
 
     site = LogSite.at(start)
@@ -148,8 +150,12 @@ def rotate(start: Path, folder: Path, origin: str) -> Answer:
     old, head = site.place, site.stores[1].head()
     root = encode_base64(head.root)
     logs = [
-        {"origin": old.origin, "require": list(old.require), "state": "frozen"},
-        {"origin": new.origin, "require": list(new.require), "state": "active"},
+        {
+            "origin": old.origin,
+            "require": list(old.require),
+            "frozen": {"size": head.size, "root": str(Digest(head.root))},
+        },
+        {"origin": new.origin, "require": list(new.require), "frozen": None},
     ]
     policy = [f"log {vkey}" for vkey in new.require]
     sealed = {"origin": old.origin, "size": head.size, "root": root}
