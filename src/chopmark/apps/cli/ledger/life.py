@@ -108,7 +108,6 @@ def freeze(start: Path, *, dry_run: bool) -> Answer:
         chopmark ledger freeze
     """
     from chopmark.apps.cli.ledger.wiring import LogSite
-    from chopmark.artifacts import Digest
     from chopmark.canonical import encode_base64
 
     log = LogSite.at(start).ledger
