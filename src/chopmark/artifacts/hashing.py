@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, block_hashes, fsverity_digest
-from chopmark.artifacts.large import LargeFile
+from chopmark.artifacts.large import PART_BYTES, LargeFile
 from chopmark.artifacts.leaves import has_leaves, write_leaves
 from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
 from chopmark.artifacts.pool import Crew, Stopped, Worker, read_ahead
@@ -146,6 +146,8 @@ class _Opened(NamedTuple):
 class _How(Protocol[E]):
     """What is made of a file, and what is done with it once it is sure that it did not change meanwhile."""
 
+    buffer_bytes: int
+
     def hash(self, worker: Worker, file: _Opened) -> E: ...
 
     def done(self, entry: E, file: _Opened) -> None: ...
@@ -160,7 +162,7 @@ def _hashed(path: Path, how: _How[E], *, workers: int | None, on_progress: Progr
 
 def _one(path: Path, name: str, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> E:
     made: list[E] = []
-    crew = Crew(workers, jobs=1, buffer_bytes=CHUNK_BYTES)
+    crew = Crew(workers, jobs=1, buffer_bytes=how.buffer_bytes)
     descriptor, before = open_file(path)
 
     def work(worker: Worker, file: _Opened) -> None:
@@ -176,7 +178,7 @@ def _one(path: Path, name: str, how: _How[E], *, workers: int | None, on_progres
 def _in_tree(tree: Tree, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
     folders = listed(tree)
     made: list[E] = []
-    crew = Crew(workers, jobs=sum(len(folder.names) for folder in folders), buffer_bytes=CHUNK_BYTES)
+    crew = Crew(workers, jobs=sum(len(folder.names) for folder in folders), buffer_bytes=how.buffer_bytes)
     path = tree.path
 
     def work(worker: Worker, batch: tuple[Folder, Sequence[str]]) -> None:
@@ -222,6 +224,8 @@ def _batches(folders: Sequence[Folder], workers: int) -> Iterator[tuple[Folder, 
 class _Flat:
     """SHA-256 only."""
 
+    buffer_bytes = CHUNK_BYTES
+
     def hash(self, worker: Worker, file: _Opened) -> FlatDigest:
         got = os.readv(file.descriptor, (worker.buffer,))
         if got < CHUNK_BYTES and got == file.before.st_size:
@@ -240,6 +244,8 @@ class _Flat:
 class _Full:
     """SHA-256 and the block trees; leaves, state and callback where there are any."""
 
+    buffer_bytes = PART_BYTES
+
     def __init__(
         self,
         *,
@@ -256,7 +262,7 @@ class _Full:
         if known is not None and (self._leaves is None or has_leaves(self._leaves, known)):
             worker.done_bytes += known.length
             return known
-        if file.before.st_size < CHUNK_BYTES:
+        if file.before.st_size < PART_BYTES:
             got = os.readv(file.descriptor, (worker.buffer,))
             entry, leaves = _entry(file.name, worker.view[:got])
             worker.done_bytes += got

@@ -75,6 +75,8 @@ class HashState:
             now_ns: the time, in nanoseconds since 1970.
         """
         self.path = path
+        self.taken = 0
+        """How many files did not need to be read."""
         self._of = str(of.resolve())
         self._changed_only = changed_only
         self._now_ns = now_ns
@@ -128,6 +130,8 @@ class HashState:
             or max(line.seen[3:]) + SETTLED_NS > line.at
         ):
             return None
+        with self._lock:
+            self.taken += 1
         return entry_of(line.file)
 
     def keep(self, entry: FileEntry, status: os.stat_result) -> None:
@@ -137,8 +141,9 @@ class HashState:
             status: of the file before it was hashed.
         """
         line = _Line(file=member_of(entry), seen=list(identity(status)), at=self._began_ns)
+        encoded = msgspec.json.encode(line) + b"\n"
         with self._lock:
-            self._waiting.append(msgspec.json.encode(line) + b"\n")
+            self._waiting.append(encoded)
             if self._now_ns() - self._saved_ns > SAVE_NS:
                 self._save()
 
