@@ -13,17 +13,19 @@ from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, LEAVES_SUFFIX, BlockT
 from chopmark.artifacts.files import TEMPORARY, make_folder, read_file, sync_folder, write_file
 from chopmark.artifacts.hashing import FlatDigest, digests, hash_bytes, hash_file, manifest_of, scan
 from chopmark.artifacts.leaves import read_leaves
-from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
+from chopmark.artifacts.model import BAD_NAME, BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.artifacts.ports import BlobStore, Runtime, Session
 from chopmark.artifacts.resume import HashState
 from chopmark.artifacts.walk import FILE_CHANGED, NOT_REGULAR, file_names, open_regular, size_of
-from chopmark.artifacts.wire import decode_manifest
+from chopmark.artifacts.wire import MAX_MANIFEST_BYTES, decode_manifest
 
 __all__ = [
+    "BAD_NAME",
     "BLOCK_SIZES",
     "FILE_CHANGED",
     "LEAF_BLOCK_BYTES",
     "LEAVES_SUFFIX",
+    "MAX_MANIFEST_BYTES",
     "NOT_REGULAR",
     "TEMPORARY",
     "BlobStore",
