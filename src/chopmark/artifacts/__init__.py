@@ -16,6 +16,7 @@ from chopmark.artifacts.leaves import read_leaves
 from chopmark.artifacts.model import BAD_NAME, BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.artifacts.ports import BlobStore, Runtime, Session
 from chopmark.artifacts.resume import HashState
+from chopmark.artifacts.verify import verify_tree
 from chopmark.artifacts.walk import FILE_CHANGED, NOT_REGULAR, file_names, open_regular, size_of
 from chopmark.artifacts.wire import MAX_MANIFEST_BYTES, decode_manifest
 
@@ -53,5 +54,6 @@ __all__ = [
     "size_of",
     "sync_folder",
     "verify_blocks",
+    "verify_tree",
     "write_file",
 ]

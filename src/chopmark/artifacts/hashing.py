@@ -259,7 +259,8 @@ class _Full:
 
     def hash(self, worker: Worker, file: _Opened) -> FileEntry:
         known = self._state.known(file.name, file.before) if self._state else None
-        if known is not None and (self._leaves is None or has_leaves(self._leaves, known)):
+        if self._state and known and (self._leaves is None or has_leaves(self._leaves, known)):
+            self._state.take()
             worker.done_bytes += known.length
             return known
         if file.before.st_size < PART_BYTES:

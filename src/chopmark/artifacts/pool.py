@@ -54,7 +54,7 @@ class Crew:
             spare: for how many threads a job may start, beside its own, when there are fewer jobs than cores.
         """
         count = min(workers or len(os.sched_getaffinity(0)), MAX_WORKERS)
-        self.spare = (count - 1) // jobs if jobs < count else 0
+        self.spare = (count - 1) // jobs if 0 < jobs < count else 0
         self.workers = [Worker(self, buffer_bytes) for _ in range(max(1, min(count, jobs)))]
         self.stopped = False
         self._error: BaseException | None = None

@@ -130,9 +130,12 @@ class HashState:
             or max(line.seen[3:]) + SETTLED_NS > line.at
         ):
             return None
+        return entry_of(line.file)
+
+    def take(self) -> None:
+        """Count a file that was not read again."""
         with self._lock:
             self.taken += 1
-        return entry_of(line.file)
 
     def keep(self, entry: FileEntry, status: os.stat_result) -> None:
         """Remember a file that was hashed.
@@ -140,6 +143,8 @@ class HashState:
         Args:
             status: of the file before it was hashed.
         """
+        if self.known(entry.name, status) == entry:
+            return
         line = _Line(file=member_of(entry), seen=list(identity(status)), at=self._began_ns)
         encoded = msgspec.json.encode(line) + b"\n"
         with self._lock:
