@@ -23,6 +23,9 @@ from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry
 PART_BYTES: Final = 4 * 1024 * 1024
 """What one job hashes: a multiple of the 512 KiB that a block of 4 KiB full of hashes stands for."""
 
+MAX_HELPERS: Final = 4
+"""The leaves of both trees cost 2.3 times what the sequential SHA-256 does: more would wait for it."""
+
 _Job = tuple[int, bytearray, int]
 SMALL, LARGE = BLOCK_SIZES
 
@@ -39,12 +42,12 @@ class LargeFile:
         """
         self._descriptor = descriptor
         self._on_part = on_part
-        self._helpers = helpers
+        self._helpers = min(helpers, MAX_HELPERS)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._error: Exception | None = None
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
-        for _ in range(2 * helpers + 1):
+        for _ in range(2 * self._helpers + 1):
             self._free.put(bytearray(PART_BYTES))
 
     def hash(self, name: str) -> tuple[FileEntry, bytes]:
