@@ -9,6 +9,10 @@ from bench.measure import Bench
 BENCHES = (
     Bench("signing.hash_file", "ms", hash.hash_file, goal="≤ 3.5"),
     Bench("signing.scan_1000", "ms", hash.scan_folder),
+    Bench("signing.flat_512MB", "ms", hash.in_memory(hash.flat_large), goal="≤ 1.05"),
+    Bench("signing.flat_5000", "ms", hash.in_memory(hash.flat_small)),
+    Bench("signing.verify_tree_512MB", "MB/s", hash.in_memory(hash.tree_verify), goal="≥ 1.8", per=512),
+    Bench("signing.verify_touched", "ms", hash.in_memory(hash.touched), goal="≤ 0.08"),
     Bench("signing.verify_envelope", "us", keys.verify_envelope, goal="≤ 1.25"),
     Bench("ledger.append_batch4096", "entries/s", ledger.append_batch, goal="≥ 0.15", per=ledger.BATCH),
     Bench("ledger.append_batch4096_twice", "entries/s", ledger.append_batch_twice, goal="≥ 0.25", per=ledger.BATCH),

@@ -1,68 +1,122 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hash files once: the flat SHA-256 and the fs-verity digests in one pass.
+"""Hash files: the flat SHA-256 alone (:func:`digests`), or with the fs-verity digests in the same pass (:func:`scan`).
 
-fs-verity: leaves are SHA-256 of zero-padded blocks; each level packs hashes into zero-padded blocks; the digest is
-SHA-256 of a 256-byte descriptor that names size, block size and root (Linux, Documentation/filesystems/fsverity.rst).
+Every file is read once, with ``read`` and never through a mapping: a file that is cut short while it is mapped ends the
+process. Workers take files from one list, so that all cores stay busy; each has one buffer, so that memory stays flat.
+A file that changes while it is read (its size, its times) is an error: ``file-changed``. One that is replaced changes too:
+the old one loses its name, which its ctime tells.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Protocol, TypeVar
 
-from chopmark.artifacts.model import BLOCK_SIZES, DIGEST_BYTES, Digest, FileEntry, Manifest, check_file_name
-from chopmark.errors import UsageError, VerificationError
+from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, block_hashes, fsverity_digest
+from chopmark.artifacts.large import PART_BYTES, LargeFile
+from chopmark.artifacts.leaves import has_leaves, write_leaves
+from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
+from chopmark.artifacts.pool import Crew, Stopped, Worker, read_ahead
+from chopmark.artifacts.resume import HashState
+from chopmark.artifacts.walk import Folder, Tree, changed, identity, listed, open_file, unreadable
 
-CHUNK_BYTES = 1024 * 1024
-NOT_REGULAR: Final = "not-regular"
-"""The code of the error about a link or a special file inside a folder."""
+CHUNK_BYTES: Final = 1024 * 1024
+"""What is read at once, and so the size of a worker's buffer."""
+
+_AHEAD_FROM_BYTES: Final = 64 * CHUNK_BYTES
+"""From this length on it pays to read in one thread and to hash in another."""
+
+_BATCH_FILES: Final = 32
+_BATCHES_PER_WORKER: Final = 16
+"""Few files at once where there are few: the last batches keep all workers busy."""
+
+Progress = Callable[[int, int], None]
+"""Is told the bytes and the files that are done so far."""
 
 
-class BlockTree:
-    """The fs-verity digest of a stream, for one block size."""
+@dataclass(frozen=True, slots=True)
+class FlatDigest:
+    """A file's name, its length in bytes, and its SHA-256: what stock tools sign."""
 
-    def __init__(self, block_bytes: int) -> None:
-        self.block_bytes = block_bytes
-        self._length = 0
-        self._rest = b""
-        self._leaves = bytearray()
+    name: str
+    length: int
+    sha256: Digest
 
-    def update(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
-        self._length += len(data)
-        data = self._rest + data
-        size = self.block_bytes
-        whole = len(data) - len(data) % size
-        for at in range(0, whole, size):
-            self._leaves += hashlib.sha256(data[at : at + size]).digest()
-        self._rest = data[whole:]
 
-    def digest(self) -> Digest:
-        """Return what ``fsverity digest --block-size`` prints for the bytes so far."""
-        size = self.block_bytes
-        level = bytes(self._leaves)
-        if self._rest:
-            level += hashlib.sha256(self._rest.ljust(size, b"\0")).digest()
-        while len(level) > DIGEST_BYTES:
-            level = b"".join(
-                hashlib.sha256(level[at : at + size].ljust(size, b"\0")).digest() for at in range(0, len(level), size)
-            )
-        root = level or bytes(DIGEST_BYTES)
-        descriptor = struct.pack(
-            "<BBBBIQ64s32s144s", 1, 1, size.bit_length() - 1, 0, 0, self._length, root.ljust(64, b"\0"), b"", b""
-        )
-        return Digest.of(descriptor)
+E = TypeVar("E", FlatDigest, FileEntry)
+
+
+def digests(path: Path, *, workers: int | None = None, on_progress: Progress | None = None) -> tuple[FlatDigest, ...]:
+    """Return name, length and SHA-256 of the file *path*, or of every file below the folder *path*, sorted by name.
+
+    Args:
+        workers: threads; None for one on each core.
+        on_progress: called in this thread about ten times a second.
+
+    Raises:
+        UsageError: missing, unreadable, a link or special file, no file at all, or more than an artifact can have.
+        VerificationError: ``file-changed``, ``name-collision``.
+        DecodeError: a name that an artifact cannot have.
+    """
+    return tuple(_hashed(path, _Flat(), workers=workers, on_progress=on_progress))
+
+
+def scan(
+    folder: Path,
+    *,
+    workers: int | None = None,
+    on_file: Callable[[FileEntry], None] | None = None,
+    on_progress: Progress | None = None,
+) -> Manifest:
+    """Return the manifest of all files below *folder*.
+
+    Args:
+        workers: threads; None for one on each core.
+        on_file: called for each file, in no order and from other threads than this.
+        on_progress: called in this thread about ten times a second.
+
+    Raises:
+        UsageError: no such folder, a link or special file in it, no file at all, or more than an artifact can have.
+        VerificationError: ``file-changed``, ``name-collision``.
+        DecodeError: a name that an artifact cannot have.
+    """
+    with Tree(folder) as tree:
+        made = _in_tree(tree, _Full(on_file=on_file), workers=workers, on_progress=on_progress)
+    return Manifest(files=tuple(made))
+
+
+def manifest_of(
+    path: Path,
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+    state: HashState | None = None,
+    leaves: Path | None = None,
+) -> Manifest:
+    """Return the manifest of the file *path*, or of all files below the folder *path*.
+
+    Args:
+        workers, on_progress: as for :func:`scan`.
+        state: what need not be hashed again, and where to remember what was.
+        leaves: a folder for the leaves of each file, ``<name>.leaves``.
+
+    Raises:
+        UsageError, VerificationError, DecodeError: as for :func:`scan`.
+        UndecidedError: the leaves or the state cannot be written.
+    """
+    how = _Full(state=state, leaves=leaves)
+    return Manifest(files=tuple(_hashed(path, how, workers=workers, on_progress=on_progress)))
 
 
 def hash_bytes(name: str, data: bytes) -> FileEntry:
     """Return the manifest entry of *data* under *name*."""
-    return _entry(name, iter([data]))
+    return _entry(name, memoryview(data))[0]
 
 
 def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
@@ -70,112 +124,190 @@ def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
 
     Raises:
         UsageError: missing, unreadable, a symbolic link or no regular file.
-        VerificationError: it changed while it was read.
+        VerificationError: ``file-changed``.
     """
-    descriptor = open_regular(path)
+    return _one(path, name or path.name, _Full(), workers=None, on_progress=None)
+
+
+class _Opened(NamedTuple):
+    """A file that is being read: its *place* below *base* on this disk, its *name* in the artifact."""
+
+    name: str
+    base: Path
+    place: str
+    descriptor: int
+    before: os.stat_result
+
+    @property
+    def path(self) -> Path:
+        return self.base / self.place
+
+
+class _How(Protocol[E]):
+    """What is made of a file, and what is done with it once it is sure that it did not change meanwhile."""
+
+    buffer_bytes: int
+
+    def hash(self, worker: Worker, file: _Opened) -> E: ...
+
+    def done(self, entry: E, file: _Opened) -> None: ...
+
+
+def _hashed(path: Path, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
+    if path.is_symlink() or not path.is_dir():
+        return [_one(path, path.name, how, workers=workers, on_progress=on_progress)]
+    with Tree(path) as tree:
+        return _in_tree(tree, how, workers=workers, on_progress=on_progress)
+
+
+def _one(path: Path, name: str, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> E:
+    made: list[E] = []
+    crew = Crew(workers, jobs=1, buffer_bytes=how.buffer_bytes)
+    descriptor, before = open_file(path)
+
+    def work(worker: Worker, file: _Opened) -> None:
+        made.append(_checked(worker, file, how))
+
     try:
-        before = os.fstat(descriptor)
-        entry = _entry(name or path.name, iter(lambda: os.read(descriptor, CHUNK_BYTES), b""))
-        after = os.fstat(descriptor)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        crew.run([_Opened(name, path, "", descriptor, before)], work, on_progress=on_progress)
     finally:
         os.close(descriptor)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or entry.length != after.st_size:
-        raise VerificationError(f"{path}: changed while it was read", hint="hash it again when nothing writes to it")
+    return made[0]
+
+
+def _in_tree(tree: Tree, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
+    folders = listed(tree)
+    made: list[E] = []
+    crew = Crew(workers, jobs=sum(len(folder.names) for folder in folders), buffer_bytes=how.buffer_bytes)
+    path = tree.path
+
+    def work(worker: Worker, batch: tuple[Folder, Sequence[str]]) -> None:
+        folder, names = batch
+        where = path / folder.prefix
+        with tree.opened(folder) as within:
+            for name in names:
+                if crew.stopped:
+                    raise Stopped
+                full = folder.prefix + name
+                descriptor, before = open_file(name, within=within, folder=where)
+                try:
+                    made.append(_checked(worker, _Opened(full, path, full, descriptor, before), how))
+                finally:
+                    os.close(descriptor)
+
+    crew.run(_batches(folders, len(crew.workers)), work, on_progress=on_progress)
+    made.sort(key=attrgetter("name"))  # the order of code points is that of UTF-8 bytes
+    return made
+
+
+def _checked(worker: Worker, file: _Opened, how: _How[E]) -> E:
+    try:
+        entry = how.hash(worker, file)
+        after = os.fstat(file.descriptor)
+    except OSError as error:
+        raise unreadable(file.path, error) from error
+    if entry.length != after.st_size or identity(file.before) != identity(after):
+        raise changed(file.path)
+    how.done(entry, file)
+    worker.done_files += 1
     return entry
 
 
-def scan(folder: Path, *, on_file: Callable[[FileEntry], None] | None = None) -> Manifest:
-    """Return the manifest of all files below *folder*.
-
-    Args:
-        on_file: called after each file, for progress.
-
-    Raises:
-        UsageError: no such folder, a symbolic link, a device or socket in it, or no file at all.
-        VerificationError: a file changed while it was read.
-        DecodeError: a name that an artifact cannot have.
-    """
-    names = sorted(file_names(folder), key=lambda name: name.encode())
-    if not names:
-        raise UsageError(f"{folder}: holds no file", hint="name the folder with the files themselves")
-    entries = []
-    for name in names:
-        entries.append(hash_file(folder / name, name=name))
-        if on_file is not None:
-            on_file(entries[-1])
-    return Manifest(files=tuple(entries))
+def _batches(folders: Sequence[Folder], workers: int) -> Iterator[tuple[Folder, Sequence[str]]]:
+    files = sum(len(folder.names) for folder in folders)
+    size = max(1, min(_BATCH_FILES, files // (workers * _BATCHES_PER_WORKER)))
+    for folder in folders:
+        for at in range(0, len(folder.names), size):
+            yield folder, folder.names[at : at + size]
 
 
-def file_names(folder: Path) -> Iterator[str]:
-    """Yield the relative name of each regular file below *folder*, in no order.
+class _Flat:
+    """SHA-256 only."""
 
-    Raises:
-        UsageError: *folder* is missing or is a link; something below it cannot be read, or is neither a folder nor a
-            regular file.
-        DecodeError: a name that an artifact cannot have.
-    """
-    if folder.is_symlink() or not folder.is_dir():
-        raise UsageError(f"{folder}: is not a folder", hint="check the path, and that it is no symbolic link")
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        for entry in _entries(folder / prefix):
-            name = prefix + entry.name
-            check_file_name(name)
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(name + "/")
-            elif entry.is_file(follow_symlinks=False):
-                yield name
-            else:
-                raise UsageError(
-                    f"{folder / name}: is a link or a special file; an artifact holds regular files only",
-                    code=NOT_REGULAR,
-                    hint="copy the file itself into the folder",
-                )
+    buffer_bytes = CHUNK_BYTES
+
+    def hash(self, worker: Worker, file: _Opened) -> FlatDigest:
+        got = os.readv(file.descriptor, (worker.buffer,))
+        if got < CHUNK_BYTES and got == file.before.st_size:
+            worker.done_bytes += got
+            return FlatDigest(file.name, got, Digest(hashlib.sha256(worker.view[:got]).digest()))
+        hasher, total = hashlib.sha256(worker.view[:got]), got
+        for chunk in _chunks(worker, file):
+            hasher.update(chunk)
+            total += len(chunk)
+        return FlatDigest(file.name, total, Digest(hasher.digest()))
+
+    def done(self, entry: FlatDigest, file: _Opened) -> None:
+        """Nothing is remembered."""
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be read ({error.strerror})", hint="check who may read it") from error
+class _Full:
+    """SHA-256 and the block trees; leaves, state and callback where there are any."""
+
+    buffer_bytes = PART_BYTES
+
+    def __init__(
+        self,
+        *,
+        state: HashState | None = None,
+        leaves: Path | None = None,
+        on_file: Callable[[FileEntry], None] | None = None,
+    ) -> None:
+        self._state = state
+        self._leaves = leaves
+        self._on_file = on_file
+
+    def hash(self, worker: Worker, file: _Opened) -> FileEntry:
+        known = self._state.known(file.name, file.before) if self._state else None
+        if self._state and known and (self._leaves is None or has_leaves(self._leaves, known)):
+            self._state.take()
+            worker.done_bytes += known.length
+            return known
+        if file.before.st_size < PART_BYTES:
+            got = os.readv(file.descriptor, (worker.buffer,))
+            entry, leaves = _entry(file.name, worker.view[:got])
+            worker.done_bytes += got
+        else:
+            entry, leaves = LargeFile(file.descriptor, helpers=worker.crew.spare, on_part=partial(_count, worker)).hash(
+                file.name
+            )
+        if self._leaves is not None:
+            write_leaves(self._leaves, file.name, leaves)
+        return entry
+
+    def done(self, entry: FileEntry, file: _Opened) -> None:
+        if self._state:
+            self._state.keep(entry, file.before)
+        if self._on_file is not None:
+            self._on_file(entry)
 
 
-def open_regular(path: Path) -> int:
-    """Open *path* for reading and return its descriptor, never following a final symbolic link.
-
-    Raises:
-        UsageError: missing, unreadable, a link, or no regular file.
-    """
-    try:
-        # NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UsageError(f"{path}: is a symbolic link", hint="name the file that it points to") from error
-        hint = "check the path, and who may read it"
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint=hint) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{path}: is not a regular file", hint="name a file")
-    return descriptor
+def _count(worker: Worker, got: int) -> None:
+    worker.done_bytes += got
+    if worker.crew.stopped:
+        raise Stopped
 
 
-def _entry(name: str, chunks: Iterator[bytes]) -> FileEntry:
-    flat = hashlib.sha256()
-    trees = {size: BlockTree(size) for size in BLOCK_SIZES}
-    length = 0
-    for chunk in chunks:
-        length += len(chunk)
-        flat.update(chunk)
-        for tree in trees.values():
-            tree.update(chunk)
-    return FileEntry(
+def _chunks(worker: Worker, file: _Opened) -> Iterator[memoryview]:
+    """Yield the rest of a file; each chunk is overwritten by the next."""
+    ahead = file.before.st_size >= _AHEAD_FROM_BYTES and worker.crew.spare
+    for chunk in read_ahead(file.descriptor, CHUNK_BYTES) if ahead else _read(worker, file.descriptor):
+        yield chunk
+        _count(worker, len(chunk))
+
+
+def _read(worker: Worker, descriptor: int) -> Iterator[memoryview]:
+    while got := os.readv(descriptor, (worker.buffer,)):
+        yield worker.view[:got]
+
+
+def _entry(name: str, data: memoryview) -> tuple[FileEntry, bytes]:
+    """Return the entry of *data*, and its leaves of 64 KiB."""
+    hashes = {size: block_hashes(data, size) for size in BLOCK_SIZES}
+    entry = FileEntry(
         name=name,
-        length=length,
-        sha256=Digest(flat.digest()),
-        fsverity={size: tree.digest() for size, tree in trees.items()},
+        length=len(data),
+        sha256=Digest(hashlib.sha256(data).digest()),
+        fsverity={size: fsverity_digest(leaves, len(data), size) for size, leaves in hashes.items()},
     )
+    return entry, hashes[LEAF_BLOCK_BYTES]

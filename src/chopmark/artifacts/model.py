@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -13,10 +14,18 @@ from chopmark import canonical
 from chopmark.errors import DecodeError
 
 DIGEST_BYTES = 32
-MAX_FILES = 10_000
+MAX_FILES = 1_000_000
+"""Of an artifact. A device reads a manifest of at most 8 MiB, which are about 25,000 files."""
+
+BAD_NAME = "bad-name"
+"""The code of the error about a name that an artifact cannot have."""
+
 BLOCK_SIZES = (4096, 65536)
 """fs-verity block sizes, in bytes: 4,096 is what Android's kernel enforces, 65,536 what we read lazily."""
 
+_PLAIN = re.compile(r"[!-.0-\[\]-~ ]+(/[!-.0-\[\]-~ ]+)*")
+"""ASCII without control characters and backslashes, no part empty; nearly every name, at a tenth of the time."""
+_DOTS = re.compile(r"(^|/)\.\.?(/|$)")
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -86,6 +95,17 @@ class FileEntry:
     sha256: Digest
     fsverity: Mapping[int, Digest]
 
+    def encode(self) -> bytes:
+        """Return the RFC 8785 bytes of the file in a manifest; its name is one that :func:`check_file_name` accepts."""
+        if not 0 <= self.length <= canonical.MAX_INTEGER or tuple(sorted(self.fsverity)) != BLOCK_SIZES:
+            raise DecodeError(f"manifest: {self.name[:80]!r} has a bad length or other block sizes than {BLOCK_SIZES}")
+        small, large = (self.fsverity[size].hex for size in BLOCK_SIZES)
+        name = json.dumps(self.name, ensure_ascii=False)
+        return (
+            f'{{"fsverity":{{"4096":"{small}","65536":"{large}"}},'
+            f'"length":{self.length},"name":{name},"sha256":"{self.sha256.hex}"}}'
+        ).encode()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -103,28 +123,27 @@ class Manifest:
             check_file_name(name)
         if [n.encode() for n in names] != sorted({n.encode() for n in names}):
             raise DecodeError("manifest: names are not sorted, or one stands twice")
-        folders = {name[:i] for name in names for i, char in enumerate(name) if char == "/"}
+        folders: set[str] = set()
+        for name in names:
+            folder = name.rpartition("/")[0]
+            while folder and folder not in folders:
+                folders.add(folder)
+                folder = folder.rpartition("/")[0]
         if folders & set(names):
             raise DecodeError("manifest: a name is both a file and a folder")
         if not 0 < len(names) <= MAX_FILES:
             raise DecodeError(f"manifest: {len(names):,} files; 1 to {MAX_FILES:,} are allowed")
 
     def encode(self) -> bytes:
-        """Return the RFC 8785 bytes that the package digest is taken over."""
-        return canonical.encode(
-            {
-                "v": 1,
-                "files": [
-                    {
-                        "name": entry.name,
-                        "length": entry.length,
-                        "sha256": entry.sha256.hex,
-                        "fsverity": {str(size): digest.hex for size, digest in entry.fsverity.items()},
-                    }
-                    for entry in self.files
-                ],
-            }
-        )
+        """Return the RFC 8785 bytes that the package digest is taken over.
+
+        Written by hand: for many files it is ten times as fast as the general encoder, whose result it is. Names hold no
+        character that JSON could write in two ways.
+
+        Raises:
+            DecodeError: a length that JSON cannot hold exactly, or other block sizes than :data:`BLOCK_SIZES`.
+        """
+        return b'{"files":[%s],"v":1}' % b",".join([entry.encode() for entry in self.files])
 
     @property
     def digest(self) -> Digest:
@@ -141,6 +160,8 @@ def check_file_name(name: str) -> None:
     Raises:
         DecodeError: empty, absolute, not NFC, with ``.``, ``..``, an empty part, a backslash, a control or an unassigned character.
     """
+    if _PLAIN.fullmatch(name) and len(name) <= 1024 and not _DOTS.search(name):
+        return
     parts = name.split("/")
     bad = (
         not 0 < len(name.encode("utf-8", "surrogatepass")) <= 1024
@@ -151,5 +172,6 @@ def check_file_name(name: str) -> None:
     if bad:
         raise DecodeError(
             f"manifest: {name[:80]!r} cannot name a file of an artifact",
+            code=BAD_NAME,
             hint="relative names, NFC, parts separated by '/', no '..', no backslash",
         )

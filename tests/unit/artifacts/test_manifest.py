@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chopmark import canonical
-from chopmark.artifacts import Digest, Manifest, check_file_name, decode_manifest, hash_bytes
+from chopmark.artifacts import Digest, Manifest, check_file_name, decode_manifest, hash_bytes, model
 from chopmark.errors import DecodeError
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4, "abc"
@@ -181,7 +181,29 @@ def test_a_length_that_no_json_reader_keeps_is_not_written():
         Manifest(files=(replace(entry, length=canonical.MAX_INTEGER + 1),)).encode()
 
 
-def test_too_many_files():
+def test_too_many_files(monkeypatch):
+    monkeypatch.setattr(model, "MAX_FILES", 10_000)
     entry = hash_bytes("a", b"")
     with pytest.raises(DecodeError):
         Manifest(files=tuple(replace(entry, name=f"{n:05}") for n in range(10_001)))
+
+
+def test_bytes_are_those_of_the_general_encoder():
+    made = manifest('a "quoted" name', "b/é", "c/\U0001f600", "d&<>/\u2028")
+    members = [
+        {
+            "name": file.name,
+            "length": file.length,
+            "sha256": file.sha256.hex,
+            "fsverity": {str(size): digest.hex for size, digest in file.fsverity.items()},
+        }
+        for file in made.files
+    ]
+    assert made.encode() == canonical.encode({"v": 1, "files": members})
+
+
+@pytest.mark.parametrize("sizes", [{4096}, {65536}, {4096, 65536, 8192}])
+def test_other_block_sizes_are_not_written(sizes):
+    entry = hash_bytes("a", b"")
+    with pytest.raises(DecodeError):
+        Manifest(files=(replace(entry, fsverity=dict.fromkeys(sizes, entry.sha256)),)).encode()
