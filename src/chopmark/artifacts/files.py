@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from chopmark.artifacts.hashing import open_regular
+from chopmark.artifacts.walk import open_regular
 from chopmark.errors import DecodeError, UndecidedError, UsageError, foreign
 
 TEMPORARY: Final = ".*.tmp"

@@ -1,68 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hash files once: the flat SHA-256 and the fs-verity digests in one pass.
+"""Hash files: the flat SHA-256 alone (:func:`digests`), or with the fs-verity digests in the same pass (:func:`scan`).
 
-fs-verity: leaves are SHA-256 of zero-padded blocks; each level packs hashes into zero-padded blocks; the digest is
-SHA-256 of a 256-byte descriptor that names size, block size and root (Linux, Documentation/filesystems/fsverity.rst).
+Every file is read once, with ``read`` and never through a mapping: a file that is cut short while it is mapped ends the
+process. Workers take files from one list, so that all cores stay busy; each has one buffer, so that memory stays flat.
+A file that changes while it is read (its size, its times) is an error: ``file-changed``. One that is replaced changes too:
+the old one loses its name, which its ctime tells.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
-from chopmark.artifacts.model import BLOCK_SIZES, DIGEST_BYTES, Digest, FileEntry, Manifest, check_file_name
-from chopmark.errors import UsageError, VerificationError
+from chopmark.artifacts.blocktree import BlockTree
+from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
+from chopmark.artifacts.pool import Crew, Stopped, Worker, read_ahead
+from chopmark.artifacts.walk import Folder, Tree, changed, listed, open_file, unreadable
 
-CHUNK_BYTES = 1024 * 1024
-NOT_REGULAR: Final = "not-regular"
-"""The code of the error about a link or a special file inside a folder."""
+CHUNK_BYTES: Final = 1024 * 1024
+"""What is read at once, and so the size of a worker's buffer."""
+
+_AHEAD_FROM_BYTES: Final = 64 * CHUNK_BYTES
+"""From this length on it pays to read in one thread and to hash in another."""
+
+_BATCH_FILES: Final = 32
+_BATCHES_PER_WORKER: Final = 16
+"""Few files at once where there are few: the last batches keep all workers busy."""
+
+Progress = Callable[[int, int], None]
+"""Is told the bytes and the files that are done so far."""
 
 
-class BlockTree:
-    """The fs-verity digest of a stream, for one block size."""
+@dataclass(frozen=True, slots=True)
+class FlatDigest:
+    """A file's name, its length in bytes, and its SHA-256: what stock tools sign."""
 
-    def __init__(self, block_bytes: int) -> None:
-        self.block_bytes = block_bytes
-        self._length = 0
-        self._rest = b""
-        self._leaves = bytearray()
+    name: str
+    length: int
+    sha256: Digest
 
-    def update(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
-        self._length += len(data)
-        data = self._rest + data
-        size = self.block_bytes
-        whole = len(data) - len(data) % size
-        for at in range(0, whole, size):
-            self._leaves += hashlib.sha256(data[at : at + size]).digest()
-        self._rest = data[whole:]
 
-    def digest(self) -> Digest:
-        """Return what ``fsverity digest --block-size`` prints for the bytes so far."""
-        size = self.block_bytes
-        level = bytes(self._leaves)
-        if self._rest:
-            level += hashlib.sha256(self._rest.ljust(size, b"\0")).digest()
-        while len(level) > DIGEST_BYTES:
-            level = b"".join(
-                hashlib.sha256(level[at : at + size].ljust(size, b"\0")).digest() for at in range(0, len(level), size)
-            )
-        root = level or bytes(DIGEST_BYTES)
-        descriptor = struct.pack(
-            "<BBBBIQ64s32s144s", 1, 1, size.bit_length() - 1, 0, 0, self._length, root.ljust(64, b"\0"), b"", b""
-        )
-        return Digest.of(descriptor)
+E = TypeVar("E", FlatDigest, FileEntry)
+
+_Hash = Callable[[Worker, str, int, int], E]
+"""Hashes the file of a descriptor, which had a length when it was opened, under a name."""
+
+
+def digests(path: Path, *, workers: int | None = None, on_progress: Progress | None = None) -> tuple[FlatDigest, ...]:
+    """Return name, length and SHA-256 of the file *path*, or of every file below the folder *path*, sorted by name.
+
+    Args:
+        workers: threads; None for one on each core.
+        on_progress: called in this thread about ten times a second.
+
+    Raises:
+        UsageError: missing, unreadable, a link or special file, no file at all, or more than an artifact can have.
+        VerificationError: ``file-changed``, ``name-collision``.
+        DecodeError: a name that an artifact cannot have.
+    """
+    return tuple(_hashed(path, _flat, workers=workers, on_progress=on_progress))
+
+
+def scan(
+    folder: Path,
+    *,
+    workers: int | None = None,
+    on_file: Callable[[FileEntry], None] | None = None,
+    on_progress: Progress | None = None,
+) -> Manifest:
+    """Return the manifest of all files below *folder*.
+
+    Args:
+        workers: threads; None for one on each core.
+        on_file: called for each file, in no order and from other threads than this.
+        on_progress: called in this thread about ten times a second.
+
+    Raises:
+        UsageError: no such folder, a link or special file in it, no file at all, or more than an artifact can have.
+        VerificationError: ``file-changed``, ``name-collision``.
+        DecodeError: a name that an artifact cannot have.
+    """
+    with Tree(folder) as tree:
+        return Manifest(files=tuple(_in_tree(tree, _full, workers, on_progress, on_file)))
 
 
 def hash_bytes(name: str, data: bytes) -> FileEntry:
     """Return the manifest entry of *data* under *name*."""
-    return _entry(name, iter([data]))
+    return _entry(name, iter([memoryview(data)]))
 
 
 def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
@@ -70,101 +99,141 @@ def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
 
     Raises:
         UsageError: missing, unreadable, a symbolic link or no regular file.
-        VerificationError: it changed while it was read.
+        VerificationError: ``file-changed``.
     """
-    descriptor = open_regular(path)
+    return _one(path, name or path.name, _full, workers=None, on_progress=None)
+
+
+def _hashed(path: Path, how: _Hash[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
+    if path.is_symlink() or not path.is_dir():
+        return [_one(path, path.name, how, workers=workers, on_progress=on_progress)]
+    with Tree(path) as tree:
+        return _in_tree(tree, how, workers, on_progress, None)
+
+
+def _one(path: Path, name: str, how: _Hash[E], *, workers: int | None, on_progress: Progress | None) -> E:
+    made: list[E] = []
+    crew = Crew(workers, buffer_bytes=CHUNK_BYTES, jobs=1)
+    descriptor, before = open_file(path)
+
+    def work(worker: Worker, _: str) -> None:
+        made.append(_checked(worker, _Opened(name, path, "", descriptor, before), how))
+
     try:
-        before = os.fstat(descriptor)
-        entry = _entry(name or path.name, iter(lambda: os.read(descriptor, CHUNK_BYTES), b""))
-        after = os.fstat(descriptor)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        crew.run([name], work, on_progress=on_progress)
     finally:
         os.close(descriptor)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or entry.length != after.st_size:
-        raise VerificationError(f"{path}: changed while it was read", hint="hash it again when nothing writes to it")
+    return made[0]
+
+
+class _Opened(NamedTuple):
+    """A file that is being read: its *place* below *base* on this disk, its *name* in the artifact."""
+
+    name: str
+    base: Path
+    place: str
+    descriptor: int
+    before: os.stat_result
+
+    @property
+    def path(self) -> Path:
+        return self.base / self.place
+
+
+def _checked(worker: Worker, file: _Opened, how: _Hash[E]) -> E:
+    try:
+        entry = how(worker, file.name, file.descriptor, file.before.st_size)
+        after = os.fstat(file.descriptor)
+    except OSError as error:
+        raise unreadable(file.path, error) from error
+    if entry.length != after.st_size or identity(file.before) != identity(after):
+        raise changed(file.path)
+    worker.done_files += 1
     return entry
 
 
-def scan(folder: Path, *, on_file: Callable[[FileEntry], None] | None = None) -> Manifest:
-    """Return the manifest of all files below *folder*.
+def _in_tree(
+    tree: Tree,
+    how: _Hash[E],
+    workers: int | None,
+    on_progress: Progress | None,
+    on_file: Callable[[E], None] | None,
+) -> list[E]:
+    folders = listed(tree)
+    made: list[E] = []
+    crew = Crew(workers, buffer_bytes=CHUNK_BYTES, jobs=sum(len(folder.names) for folder in folders))
 
-    Args:
-        on_file: called after each file, for progress.
+    def work(worker: Worker, batch: tuple[Folder, Sequence[str]]) -> None:
+        folder, names = batch
+        path = tree.path
+        where = path / folder.prefix
+        with tree.opened(folder) as within:
+            for name in names:
+                if crew.stopped:
+                    raise Stopped
+                descriptor, before = open_file(name, within=within, folder=where)
+                full = folder.prefix + name
+                try:
+                    entry = _checked(worker, _Opened(full, path, full, descriptor, before), how)
+                finally:
+                    os.close(descriptor)
+                made.append(entry)
+                if on_file is not None:
+                    on_file(entry)
 
-    Raises:
-        UsageError: no such folder, a symbolic link, a device or socket in it, or no file at all.
-        VerificationError: a file changed while it was read.
-        DecodeError: a name that an artifact cannot have.
-    """
-    names = sorted(file_names(folder), key=lambda name: name.encode())
-    if not names:
-        raise UsageError(f"{folder}: holds no file", hint="name the folder with the files themselves")
-    entries = []
-    for name in names:
-        entries.append(hash_file(folder / name, name=name))
-        if on_file is not None:
-            on_file(entries[-1])
-    return Manifest(files=tuple(entries))
-
-
-def file_names(folder: Path) -> Iterator[str]:
-    """Yield the relative name of each regular file below *folder*, in no order.
-
-    Raises:
-        UsageError: *folder* is missing or is a link; something below it cannot be read, or is neither a folder nor a
-            regular file.
-        DecodeError: a name that an artifact cannot have.
-    """
-    if folder.is_symlink() or not folder.is_dir():
-        raise UsageError(f"{folder}: is not a folder", hint="check the path, and that it is no symbolic link")
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        for entry in _entries(folder / prefix):
-            name = prefix + entry.name
-            check_file_name(name)
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(name + "/")
-            elif entry.is_file(follow_symlinks=False):
-                yield name
-            else:
-                raise UsageError(
-                    f"{folder / name}: is a link or a special file; an artifact holds regular files only",
-                    code=NOT_REGULAR,
-                    hint="copy the file itself into the folder",
-                )
+    crew.run(_batches(folders, len(crew.workers)), work, on_progress=on_progress)
+    made.sort(key=attrgetter("name"))  # the order of code points is that of UTF-8 bytes
+    return made
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be read ({error.strerror})", hint="check who may read it") from error
+def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what changes when a file does: device and number, length, the times of its content and of its metadata."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def open_regular(path: Path) -> int:
-    """Open *path* for reading and return its descriptor, never following a final symbolic link.
-
-    Raises:
-        UsageError: missing, unreadable, a link, or no regular file.
-    """
-    try:
-        # NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UsageError(f"{path}: is a symbolic link", hint="name the file that it points to") from error
-        hint = "check the path, and who may read it"
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint=hint) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{path}: is not a regular file", hint="name a file")
-    return descriptor
+def _batches(folders: Sequence[Folder], workers: int) -> Iterator[tuple[Folder, Sequence[str]]]:
+    files = sum(len(folder.names) for folder in folders)
+    size = max(1, min(_BATCH_FILES, files // (workers * _BATCHES_PER_WORKER)))
+    for folder in folders:
+        for at in range(0, len(folder.names), size):
+            yield folder, folder.names[at : at + size]
 
 
-def _entry(name: str, chunks: Iterator[bytes]) -> FileEntry:
+def _flat(worker: Worker, name: str, descriptor: int, length: int) -> FlatDigest:
+    got = os.readv(descriptor, (worker.buffer,))
+    if got < CHUNK_BYTES and got == length:
+        worker.done_bytes += got
+        return FlatDigest(name, got, Digest(hashlib.sha256(worker.view[:got]).digest()))
+    hasher = hashlib.sha256(worker.view[:got])
+    total = got
+    for chunk in _chunks(worker, descriptor, length):
+        hasher.update(chunk)
+        total += len(chunk)
+    return FlatDigest(name, total, Digest(hasher.digest()))
+
+
+def _full(worker: Worker, name: str, descriptor: int, length: int) -> FileEntry:
+    return _entry(name, _chunks(worker, descriptor, length))
+
+
+def _chunks(worker: Worker, descriptor: int, length: int) -> Iterator[memoryview]:
+    """Yield the rest of a file; each chunk is overwritten by the next."""
+    crew = worker.crew
+    ahead = length >= _AHEAD_FROM_BYTES and crew.spare
+    chunks = read_ahead(descriptor, CHUNK_BYTES) if ahead else _read(worker, descriptor)
+    for chunk in chunks:
+        if crew.stopped:
+            raise Stopped
+        yield chunk
+        worker.done_bytes += len(chunk)
+
+
+def _read(worker: Worker, descriptor: int) -> Iterator[memoryview]:
+    while got := os.readv(descriptor, (worker.buffer,)):
+        yield worker.view[:got]
+
+
+def _entry(name: str, chunks: Iterator[memoryview]) -> FileEntry:
     flat = hashlib.sha256()
     trees = {size: BlockTree(size) for size in BLOCK_SIZES}
     length = 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chopmark import canonical
-from chopmark.artifacts import Digest, Manifest, check_file_name, decode_manifest, hash_bytes
+from chopmark.artifacts import Digest, Manifest, check_file_name, decode_manifest, hash_bytes, model
 from chopmark.errors import DecodeError
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4, "abc"
@@ -181,7 +181,8 @@ def test_a_length_that_no_json_reader_keeps_is_not_written():
         Manifest(files=(replace(entry, length=canonical.MAX_INTEGER + 1),)).encode()
 
 
-def test_too_many_files():
+def test_too_many_files(monkeypatch):
+    monkeypatch.setattr(model, "MAX_FILES", 10_000)
     entry = hash_bytes("a", b"")
     with pytest.raises(DecodeError):
         Manifest(files=tuple(replace(entry, name=f"{n:05}") for n in range(10_001)))
