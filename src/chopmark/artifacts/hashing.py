@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -51,10 +51,13 @@ _Hash = Callable[[Worker, str, int, int], E]
 """Hashes the file of a descriptor, which had a length when it was opened, under a name."""
 
 
-def digests(path: Path, *, workers: int | None = None, on_progress: Progress | None = None) -> tuple[FlatDigest, ...]:
+def digests(
+    path: Path, *, skip: Collection[str] = (), workers: int | None = None, on_progress: Progress | None = None
+) -> tuple[FlatDigest, ...]:
     """Return name, length and SHA-256 of the file *path*, or of every file below the folder *path*, sorted by name.
 
     Args:
+        skip: names in the folder, relative, that are not looked at, nor anything below them.
         workers: threads; None for one on each core.
         on_progress: called in this thread about ten times a second.
 
@@ -63,7 +66,10 @@ def digests(path: Path, *, workers: int | None = None, on_progress: Progress | N
         VerificationError: ``file-changed``, ``name-collision``.
         DecodeError: a name that an artifact cannot have.
     """
-    return tuple(_hashed(path, _flat, workers=workers, on_progress=on_progress))
+    if path.is_symlink() or not path.is_dir():
+        return (_one(path, path.name, _flat, workers=workers, on_progress=on_progress),)
+    with Tree(path, skip=skip) as tree:
+        return tuple(_in_tree(tree, _flat, workers, on_progress, None))
 
 
 def scan(
@@ -102,13 +108,6 @@ def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
         VerificationError: ``file-changed``.
     """
     return _one(path, name or path.name, _full, workers=None, on_progress=None)
-
-
-def _hashed(path: Path, how: _Hash[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
-    if path.is_symlink() or not path.is_dir():
-        return [_one(path, path.name, how, workers=workers, on_progress=on_progress)]
-    with Tree(path) as tree:
-        return _in_tree(tree, how, workers, on_progress, None)
 
 
 def _one(path: Path, name: str, how: _Hash[E], *, workers: int | None, on_progress: Progress | None) -> E:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,37 +68,34 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     """
     signed = open_oms(bundle, OmsKey.from_public(key))
     here = {entry.name: entry.sha256.value for entry in manifest.files}
-    check_names(signed.listing, here)
-    check_digests(signed.listing, here)
+    check_files(signed.listing, here)
     return signed.listing.root
 
 
-def check_names(listing: Listing, here: Collection[str]) -> None:
-    """Check that *listing* has exactly the names *here*.
+def check_files(listing: Listing, here: Mapping[str, bytes]) -> None:
+    """Check that the files *here*, name -> SHA-256, are exactly those of *listing*.
 
     Raises:
-        VerificationError: ``oms-missing-files`` or ``oms-unsigned-files``; the evidence has all names.
+        VerificationError: ``oms-altered``, ``oms-missing-files`` or ``oms-unsigned-files``, the worst first; the evidence
+            has all names.
     """
-    listed = listing.files.keys()
-    if missing := sorted(listed - set(here)):
-        raise refused(OmsFailure.MISSING_FILES, f"signed, and not here: {shown(missing)}", missing=missing)
-    if more := sorted(set(here) - listed):
-        left_out = [name for name in listing.ignored if any(m == name or m.startswith(name + "/") for m in more)]
-        ignore = " ".join(f"--ignore {name}" for name in left_out)
-        hint = f"the signer left them out; if nothing uses them: {ignore}" if ignore else ""
-        raise refused(
-            OmsFailure.UNSIGNED_FILES,
-            f"here, and not signed: {shown(more)}",
-            hint=hint or "remove what is not of the model; or get folder and bundle anew",
-            unsigned=more,
-        )
-
-
-def check_digests(listing: Listing, here: Mapping[str, bytes]) -> None:
-    """Check that the files *here*, of the names in *listing*, have the digests in it.
-
-    Raises:
-        VerificationError: ``oms-altered``; the evidence has all names.
-    """
-    if altered := sorted(name for name, digest in listing.files.items() if here.get(name) != digest):
+    listed = listing.files
+    if listed == here:
+        return
+    if altered := sorted(name for name, digest in listed.items() if here.get(name, digest) != digest):
         raise refused(OmsFailure.ALTERED, f"altered since it was signed: {shown(altered)}", altered=altered)
+    if missing := sorted(listed.keys() - here.keys()):
+        raise refused(OmsFailure.MISSING_FILES, f"signed, and not here: {shown(missing)}", missing=missing)
+    more = sorted(here.keys() - listed.keys())
+    raise refused(
+        OmsFailure.UNSIGNED_FILES, f"here, and not signed: {shown(more)}", hint=_hint(listing, more), unsigned=more
+    )
+
+
+def _hint(listing: Listing, more: list[str]) -> str:
+    """Return what to do about the unsigned files *more*: the signer may have left them out, and said so."""
+    left_out = [name for name in sorted(listing.ignored) if any(m == name or m.startswith(name + "/") for m in more)]
+    ignore = " ".join(f"--ignore {name}" for name in left_out)
+    if ignore:
+        return f"the signer left them out; if nothing uses them: {ignore}"
+    return "remove what is not of the model; or get folder and bundle anew"

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from chopmark.artifacts import NOT_REGULAR, Digest, read_file
+from chopmark.artifacts import NOT_REGULAR, Digest, digests, read_file
 from chopmark.errors import DecodeError, UsageError
 from chopmark.keys import Signer
 from chopmark.statements.oms.build import check_signer, root_of, sign_listing
-from chopmark.statements.oms.check import SINGLE, OmsTrust, check_digests, check_names, open_oms
+from chopmark.statements.oms.check import SINGLE, OmsTrust, check_files, open_oms
 from chopmark.statements.oms.model import LEFT_OUT, MAX_BUNDLE_BYTES, OMS_FILE, Listing, OmsFailure, malformed, refused
-from chopmark.statements.oms.reading import digests_of, names_below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +90,13 @@ def sign_files(path: Path, signer: Signer, *, out: Path, ignore: Collection[str]
     check_signer(signer)
     _check_there(path)
     if not path.is_dir():
-        files = {SINGLE: digests_of(*_single(path))[_named(path)]}
+        files = {SINGLE: _hashed(path)[_named(path)]}
         return SignedFiles(
             bundle=sign_listing(files, signer, subject=_named(path)), files=1, root=root_of(files), left_out=()
         )
     own = _inside(path, out)
     skip = sorted({*_ignored(ignore), *LEFT_OUT, *own})
-    names = names_below(path, skip=frozenset(skip))
-    if not names:
-        raise UsageError(f"{path}: holds no file", hint="name the folder with the files themselves")
-    files = digests_of(path, names)
+    files = _hashed(path, skip)
     return SignedFiles(
         bundle=sign_listing(files, signer, subject=_named(path), ignored=skip),
         files=len(files),
@@ -127,23 +123,18 @@ def verify_files(
     place = signature or find_bundle(path)
     signed = open_oms(_read(place), trust)
     listing = signed.listing
-    if not path.is_dir():
-        found = digests_of(*_single(path))
-        name = SINGLE if SINGLE in listing.files else _named(path)
-        check_names(listing, [name])
-        check_digests(listing, {name: found[_named(path)]})
-        return VerifiedFiles(signature=place, signer=signed.signer, listing=listing, unsigned=())
-    skip = frozenset({*_ignored(ignore), *_inside(path, place)})
+    skip = frozenset({*_ignored(ignore), *_inside(path, place)}) if path.is_dir() else frozenset()
+    if path.is_dir() and SINGLE in listing.files:
+        raise refused(OmsFailure.MISSING_FILES, "signed over a single file", hint="name the file itself")
     try:
-        if SINGLE in listing.files:
-            raise refused(OmsFailure.MISSING_FILES, "signed over a single file", hint="name the file itself")
-        here = names_below(path, skip=skip - _covering(listing, skip))
-        check_names(listing, here)
-        check_digests(listing, digests_of(path, here))
+        here = _hashed(path, skip - _covering(listing, skip))
     except UsageError as error:
         if error.code != NOT_REGULAR:
             raise
         raise refused(OmsFailure.LINK, error.message, hint="remove it, or get the package anew") from error
+    if SINGLE in listing.files:
+        here = {SINGLE: here[_named(path)]}
+    check_files(listing, here)
     there = tuple(sorted(name for name in _ignored(ignore) if os.path.lexists(path / name)))
     return VerifiedFiles(signature=place, signer=signed.signer, listing=listing, unsigned=there)
 
@@ -162,9 +153,9 @@ def _check_there(path: Path) -> None:
         raise UsageError(f"{path}: is a symbolic link", hint="name the file or folder that it points to")
 
 
-def _single(path: Path) -> tuple[Path, Sequence[str]]:
-    """Return the folder and the names to hash for the file *path*."""
-    return path.parent, [path.name]
+def _hashed(path: Path, skip: Collection[str] = ()) -> dict[str, bytes]:
+    """Return name -> SHA-256 of the file *path*, or of the files below the folder *path* without *skip*."""
+    return {found.name: found.sha256.value for found in digests(path, skip=skip)}
 
 
 def _named(path: Path) -> str:
