@@ -22,7 +22,7 @@ from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
 from chopmark.artifacts.pool import Crew, Stopped, Worker, read_ahead
 from chopmark.artifacts.walk import Folder, Tree, changed, listed, open_file, unreadable
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 128 * 1024
 """What is read at once, and so the size of a worker's buffer."""
 
 _AHEAD_FROM_BYTES: Final = 64 * CHUNK_BYTES

@@ -67,7 +67,7 @@ def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...]) -> Ans
 
     place = out or default_bundle(path)
     check_folder_of(place)
-    signed = sign_files(path, load_key(Path(key)), out=place, ignore=ignore)
+    signed = sign_files(path, load_key(key), out=place, ignore=ignore)
     write_file(place, signed.bundle)
     for name in signed.left_out:
         say(f"note: {name} is there and not signed")

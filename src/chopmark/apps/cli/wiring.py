@@ -235,9 +235,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     sync_folder(folder.parent)
 
 
-def load_key(path: Path) -> Signer:
+def load_key(key: str | Path) -> Signer:
     """Open a private key file."""
-    return kms.load(path)
+    return kms.load(Path(key))
 
 
 def create_workspace(

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chopmark.errors import DecodeError, UsageError
+from chopmark.errors import DecodeError, UsageError, printable
 from chopmark.statements.oms.keys import OmsKey
 from chopmark.statements.oms.model import Bundle, OmsFailure, refused
 
@@ -182,4 +182,4 @@ def _extension(certificate: x509.Certificate, kind: type[T]) -> T | None:
 def _title(certificate: x509.Certificate) -> str:
     """Return the certificate's subject, and the beginning of its SHA-256."""
     der = certificate.public_bytes(serialization.Encoding.DER)
-    return f"{certificate.subject.rfc4514_string() or 'nobody'} ({hashlib.sha256(der).hexdigest()[:8]})"
+    return f"{printable(certificate.subject.rfc4514_string()) or 'nobody'} ({hashlib.sha256(der).hexdigest()[:8]})"
