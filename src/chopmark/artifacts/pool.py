@@ -51,10 +51,10 @@ class Crew:
             jobs: how many there are to do; more threads are not made.
 
         Attributes:
-            spare: there are fewer jobs than threads that might be, so that a job may start one of its own.
+            spare: for how many threads a job may start, beside its own, when there are fewer jobs than cores.
         """
         count = min(workers or len(os.sched_getaffinity(0)), MAX_WORKERS)
-        self.spare = jobs < count
+        self.spare = (count - 1) // jobs if jobs < count else 0
         self.workers = [Worker(self, buffer_bytes) for _ in range(max(1, min(count, jobs)))]
         self.stopped = False
         self._error: BaseException | None = None

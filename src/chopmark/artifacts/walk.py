@@ -176,6 +176,20 @@ def listed(tree: Tree) -> list[Folder]:
     return found
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Return the bytes and the files below *path*, or of the file *path*, as they are listed now: for progress."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size, 1
+    total = count = 0
+    with Tree(path) as tree:
+        for folder in tree.folders():
+            with tree.opened(folder) as within:
+                for name in folder.names:
+                    total += os.stat(name, dir_fd=within, follow_symlinks=False).st_size
+            count += len(folder.names)
+    return total, count
+
+
 def _check_case(path: Path, folder: Folder) -> None:
     """Check that no two names of one folder differ in case only, folders among them."""
     seen: dict[str, str] = {}
@@ -234,6 +248,11 @@ def _no_link(path: Path, *, listed: bool) -> UsageError:
         if listed
         else UsageError(f"{path}: is a symbolic link", hint="name the file that it points to")
     )
+
+
+def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what changes when a file does: device and number, length, the times of its content and of its metadata."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:

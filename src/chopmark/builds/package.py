@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from chopmark import canonical
-from chopmark.artifacts import Digest, Manifest, read_file, scan, write_file
+from chopmark.artifacts import MAX_MANIFEST_BYTES, Digest, Manifest, read_file, scan, write_file
 from chopmark.artifacts.selftest import MAX_VECTORS_BYTES, SELF_TEST_FILE, decode_vectors
 from chopmark.builds.model import BuildType, Dependency, Provenance, Workshop
 from chopmark.builds.place import copy, remove
@@ -90,6 +90,7 @@ def package(
         _check_contents(staging)
         manifest = scan(staging)
         _check_model(manifest, former)
+        _check_size(manifest)
         subjects, oms = _subjects(model, manifest, signer)
         remove(folder)
         staging.rename(folder)
@@ -165,6 +166,17 @@ def _check_model(manifest: Manifest, former: Digest) -> None:
             code="input-altered",
             hint="package the file that the last step wrote",
             evidence={"expected": str(former), "actual": "" if entry is None else str(entry.sha256)},
+        )
+
+
+def _check_size(manifest: Manifest) -> None:
+    """Refuse here what no device reads."""
+    length = len(manifest.encode())
+    if length > MAX_MANIFEST_BYTES:
+        raise UsageError(
+            f"{len(manifest.files):,} files: the manifest has {length:,} bytes, and devices read {MAX_MANIFEST_BYTES:,}",
+            code="too-many-files",
+            hint="pack small files into archives",
         )
 
 

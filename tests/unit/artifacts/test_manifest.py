@@ -186,3 +186,24 @@ def test_too_many_files(monkeypatch):
     entry = hash_bytes("a", b"")
     with pytest.raises(DecodeError):
         Manifest(files=tuple(replace(entry, name=f"{n:05}") for n in range(10_001)))
+
+
+def test_bytes_are_those_of_the_general_encoder():
+    made = manifest('a "quoted" name', "b/é", "c/\U0001f600", "d&<>/\u2028")
+    members = [
+        {
+            "name": file.name,
+            "length": file.length,
+            "sha256": file.sha256.hex,
+            "fsverity": {str(size): digest.hex for size, digest in file.fsverity.items()},
+        }
+        for file in made.files
+    ]
+    assert made.encode() == canonical.encode({"v": 1, "files": members})
+
+
+@pytest.mark.parametrize("sizes", [{4096}, {65536}, {4096, 65536, 8192}])
+def test_other_block_sizes_are_not_written(sizes):
+    entry = hash_bytes("a", b"")
+    with pytest.raises(DecodeError):
+        Manifest(files=(replace(entry, fsverity=dict.fromkeys(sizes, entry.sha256)),)).encode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hash``, ``sign`` and ``verify``: files and folders, without a workspace."""
+"""``sign`` and ``verify``: files and folders, without a workspace."""
 
 from __future__ import annotations
 
@@ -8,40 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, columns, counted, good, say
+from chopmark.apps.cli.hashing import check_folder_of
+from chopmark.apps.cli.render import Answer, answers, counted, good, say
 from chopmark.errors import DecodeError, UsageError
 
 if TYPE_CHECKING:
     from chopmark.statements import OmsTrust
 
 _MAX_CHAIN_BYTES = 1024 * 1024
-
-
-@click.command("hash")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--manifest", type=click.Path(path_type=Path), help="Also write the manifest to this file.")
-@answers
-def hash_(path: Path, manifest: Path | None) -> Answer:
-    """Print the digest of the file or folder PATH: the package digest, and each file's.
-
-    \b
-    Example:
-        chopmark hash packages/digits-1/package
-    """
-    from chopmark.artifacts import Manifest, hash_file, scan, write_file
-
-    found = scan(path) if path.is_dir() else Manifest(files=(hash_file(path),))
-    if manifest is not None:
-        check_folder_of(manifest)
-        write_file(manifest, found.encode())
-    data = {
-        "ok": True,
-        "digest": str(found.digest),
-        "files": [{"name": f.name, "length": f.length, "sha256": f.sha256.hex} for f in found.files],
-    }
-    rows = [(f.name, f"{f.length:,} B", str(f.sha256)) for f in found.files]
-    written = [f"  manifest in {manifest}"] * bool(manifest)
-    return data, [f"{found.digest}  {path}", *columns(rows, indent="  "), *written]
 
 
 _IGNORE = "A name in the folder that {}, with all below it; may be given more than once."
@@ -139,13 +113,3 @@ def _trusted(key: Path | None, chain: Path | None) -> OmsTrust:
     except DecodeError as error:
         hint = "name the signer's public key; `chopmark build package` leaves packager.pub beside the package"
         raise UsageError(f"{key}: {error.message}", hint=hint) from error
-
-
-def check_folder_of(file: Path) -> None:
-    """Check that the folder of a *file* to write exists: a mistyped path makes no folders.
-
-    Raises:
-        UsageError: it does not.
-    """
-    if not file.parent.is_dir():
-        raise UsageError(f"{file}: there is no folder {file.parent}", hint=f"make it first: mkdir -p {file.parent}")

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "test": ("checks:test", "measure a package's accuracy with the real runtime"),
     "inspect": ("checks:inspect", "look into a model file: operators, external data, hidden bytes"),
     "sbom": ("checks:sbom", "write the CycloneDX SBOM of model, dataset and libraries"),
-    "hash": ("files:hash_", "the manifest and digest of a file or folder"),
+    "hash": ("hashing:hash_", "the manifest and digest of a file or folder"),
     "sign": ("files:sign", "sign a package for stock tools (OpenSSF Model Signing)"),
     "verify": ("files:verify", "verify a package against its signature"),
     "ledger": ("ledger:ledger", "the transparency log: entries, proof, verify, fsck, export"),
