@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import assert_type
 
 import chopmark
+from chopmark.apps.signing import Signed
+from chopmark.apps.signing import Verified as VerifiedFolder
 from chopmark.artifacts import Digest, Manifest, scan
 from chopmark.channel import Release
 from chopmark.device import Loaded, Refusal, Verdict, Verified, check
@@ -17,6 +19,13 @@ def one_call() -> None:
         assert_type(model.run([[0.0]]), list[list[float]])
         assert_type(model.read("labels.json"), bytes)
         assert_type(model.release, Release)
+
+
+def signing() -> None:
+    assert_type(chopmark.sign("model", key=Path("packager.pem")), Signed)
+    found = chopmark.verify(Path("model"), key="packager.pub", ignore=[".git"])
+    assert_type(found, VerifiedFolder)
+    assert_type(found.files, dict[str, Digest])
 
 
 def a_no_is_told_apart(error: ChopmarkError) -> str:

@@ -7,6 +7,11 @@
         print(model.run([[0.0] * 64]))
 
 What is loaded was approved, is whole and is not revoked, or :class:`chopmark.errors.Refused` says why not.
+
+    chopmark.sign("model.onnx", key="packager.pem")
+    chopmark.verify("model.onnx", key="packager.pub")
+
+What is verified is exactly what was signed, or :class:`chopmark.errors.VerificationError` says what is not.
 """
 
 from __future__ import annotations
@@ -16,12 +21,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chopmark.apps.library import load
+    from chopmark.apps.signing import sign, verify
 
-__all__ = ["load"]
+__all__ = ["load", "sign", "verify"]
+
+_HOMES = {
+    "load": "chopmark.apps.library",
+    "sign": "chopmark.apps.signing",
+    "verify": "chopmark.apps.signing",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Reach the library when it is first used: importing chopmark imports nothing else."""
-    if name in __all__:
-        return getattr(importlib.import_module("chopmark.apps.library"), name)
+    """Reach a function's home when it is first used: importing chopmark imports nothing else."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'chopmark' has no attribute {name!r}")

@@ -138,6 +138,7 @@ SECOND_FACES = {
     "ledger.submit": "appends to a log that somebody else runs",
     "ledger.tokens": "a server's half: who may append",
     "ledger.witness": "a server's half: being a witness",
+    "statements.oms": "its certificates, which are read only where some are named",
     "release.evidence": "the ledger as a record of statements",
     "release.founding": "used once, by `chopmark init`",
     "release.life": "reads the ledger; needs no repository",

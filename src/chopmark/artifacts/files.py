@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +37,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         UndecidedError: the disk is full or the folder cannot be written; nothing was replaced.
     """
     # Not after the file itself: the longest name that a file can have must be possible.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         make_folder(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

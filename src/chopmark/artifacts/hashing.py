@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -26,10 +26,10 @@ from chopmark.artifacts.pool import Crew, Stopped, Worker, read_ahead
 from chopmark.artifacts.resume import HashState
 from chopmark.artifacts.walk import Folder, Tree, changed, identity, listed, open_file, unreadable
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 """What is read at once, and so the size of a worker's buffer."""
 
-_AHEAD_FROM_BYTES: Final = 64 * CHUNK_BYTES
+_AHEAD_FROM_BYTES: Final = 256 * CHUNK_BYTES
 """From this length on it pays to read in one thread and to hash in another."""
 
 _BATCH_FILES: Final = 32
@@ -52,10 +52,13 @@ class FlatDigest:
 E = TypeVar("E", FlatDigest, FileEntry)
 
 
-def digests(path: Path, *, workers: int | None = None, on_progress: Progress | None = None) -> tuple[FlatDigest, ...]:
+def digests(
+    path: Path, *, skip: Collection[str] = (), workers: int | None = None, on_progress: Progress | None = None
+) -> tuple[FlatDigest, ...]:
     """Return name, length and SHA-256 of the file *path*, or of every file below the folder *path*, sorted by name.
 
     Args:
+        skip: names in the folder, relative, that are not looked at, nor anything below them.
         workers: threads; None for one on each core.
         on_progress: called in this thread about ten times a second.
 
@@ -64,7 +67,7 @@ def digests(path: Path, *, workers: int | None = None, on_progress: Progress | N
         VerificationError: ``file-changed``, ``name-collision``.
         DecodeError: a name that an artifact cannot have.
     """
-    return tuple(_hashed(path, _Flat(), workers=workers, on_progress=on_progress))
+    return tuple(_hashed(path, _Flat(), workers=workers, on_progress=on_progress, skip=skip))
 
 
 def scan(
@@ -153,10 +156,12 @@ class _How(Protocol[E]):
     def done(self, entry: E, file: _Opened) -> None: ...
 
 
-def _hashed(path: Path, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
+def _hashed(
+    path: Path, how: _How[E], *, workers: int | None, on_progress: Progress | None, skip: Collection[str] = ()
+) -> list[E]:
     if path.is_symlink() or not path.is_dir():
         return [_one(path, path.name, how, workers=workers, on_progress=on_progress)]
-    with Tree(path) as tree:
+    with Tree(path, skip=skip) as tree:
         return _in_tree(tree, how, workers=workers, on_progress=on_progress)
 
 

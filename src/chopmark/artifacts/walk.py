@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,14 @@ class Folder:
 class Tree:
     """A folder that is being read, held by its descriptor. Use it in a ``with``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, skip: Collection[str] = ()) -> None:
+        """Name the folder.
+
+        Args:
+            skip: names in it, relative, that are not looked at, nor anything below them.
+        """
         self.path = path
+        self._skip = frozenset(skip)
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -91,6 +97,8 @@ class Tree:
             with self.opened(folder) as descriptor:
                 for entry in _entries(self.path / prefix, descriptor):
                     name = entry.name
+                    if prefix + name in self._skip:
+                        continue
                     check_file_name(prefix + name)
                     if entry.is_file(follow_symlinks=False):
                         folder.names.append(name)

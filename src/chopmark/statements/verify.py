@@ -8,12 +8,15 @@ sign this predicate about this subject. Whether the statement is *sufficient* fo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from chopmark.errors import VerificationError
 from chopmark.keys import count_owners
 from chopmark.statements.model import _MADE_BY_VERIFY, Envelope, VerifiedStatement, short_type
 from chopmark.statements.wire import decode_statement
-from chopmark.trust import TrustPolicy
+
+if TYPE_CHECKING:  # a caller that has a policy has loaded it; `chopmark verify` has none, and starts without TUF
+    from chopmark.trust import TrustPolicy
 
 
 def verify(envelope: Envelope, trust: TrustPolicy, role: str) -> VerifiedStatement:

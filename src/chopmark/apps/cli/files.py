@@ -10,22 +10,25 @@ import click
 
 from chopmark.apps.cli.hashing import check_folder_of
 from chopmark.apps.cli.render import Answer, answers, counted, good, say
-from chopmark.errors import DecodeError, UsageError, VerificationError
+from chopmark.errors import DecodeError, UsageError
 
 if TYPE_CHECKING:
-    from chopmark.artifacts import Manifest
-    from chopmark.keys import PublicKey
+    from chopmark.statements import OmsTrust
+
+_MAX_CHAIN_BYTES = 1024 * 1024
+
+
+_IGNORE = "A name in the folder that {}, with all below it; may be given more than once."
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--key", type=click.Path(path_type=Path), required=True, help="A P-256 private key (PKCS#8 PEM, mode 0600)."
-)
-@click.option("--out", type=click.Path(path_type=Path), help="The bundle; default: FOLDER.sig beside it.")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--key", required=True, help="A P-256 private key: a file (PKCS#8 PEM, mode 0600).")
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle; default: PATH.sig beside it.")
+@click.option("--ignore", multiple=True, metavar="NAME", help=_IGNORE.format("is left out"))
 @answers
-def sign(folder: Path, key: Path, out: Path | None) -> Answer:
-    """Sign the files of FOLDER so that stock tools verify them (OpenSSF Model Signing bundle).
+def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...]) -> Answer:
+    """Sign the folder or file PATH so that stock tools verify it (OpenSSF Model Signing bundle).
 
     \b
     Example:
@@ -33,73 +36,80 @@ def sign(folder: Path, key: Path, out: Path | None) -> Answer:
         model_signing verify key model --signature model.sig --public_key packager.pub
     """
     from chopmark.apps.cli.wiring import load_key
-    from chopmark.artifacts import scan, write_file
-    from chopmark.statements import build_oms
+    from chopmark.artifacts import write_file
+    from chopmark.statements import default_bundle, sign_files
 
-    manifest = scan(folder)
-    bundle = out or folder.with_name(folder.name + ".sig")
-    if bundle.resolve().is_relative_to(folder.resolve()):
-        say("note: a bundle inside the folder would be a file of the package; it is better kept beside it")
-    check_folder_of(bundle)
-    write_file(bundle, build_oms(manifest, load_key(key), name=folder.name))
-    data = {"ok": True, "bundle": str(bundle), "digest": str(manifest.digest)}
-    return data, [good(f"{counted(len(manifest.files), 'file')} of {folder} signed: {bundle}")]
+    place = out or default_bundle(path)
+    check_folder_of(place)
+    signed = sign_files(path, load_key(key), out=place, ignore=ignore)
+    write_file(place, signed.bundle)
+    for name in signed.left_out:
+        say(f"note: {name} is there and not signed")
+    data = {
+        "ok": True,
+        "bundle": str(place),
+        "root": str(signed.root),
+        "files": signed.files,
+        "left_out": list(signed.left_out),
+    }
+    return data, [good(f"{counted(signed.files, 'file')} of {path} signed: {place}")]
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--key", type=click.Path(path_type=Path), required=True, help="The signer's public key (PEM).")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), help="The signer's public key (PEM; P-256, P-384 or P-521).")
 @click.option(
-    "--signature", type=click.Path(path_type=Path), help="The bundle; default: FOLDER.sig or model.sig beside it."
+    "--certificate-chain", type=click.Path(path_type=Path), help="Certificates of the authorities that you trust (PEM)."
 )
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path),
+    help="The bundle; default: PATH.sig or model.sig beside it, or in it.",
+)
+@click.option("--ignore", multiple=True, metavar="NAME", help=_IGNORE.format("may be there unsigned"))
 @answers
-def verify(folder: Path, key: Path, signature: Path | None) -> Answer:
-    """Verify that FOLDER holds exactly the files that were signed.
+def verify(
+    path: Path, key: Path | None, certificate_chain: Path | None, signature: Path | None, ignore: tuple[str, ...]
+) -> Answer:
+    """Verify that the folder or file PATH is exactly what was signed.
 
     \b
     Example:
         chopmark verify packages/digits-1/package --key packages/digits-1/packager.pub
+        chopmark verify model --certificate-chain ca.pem --signature model/model.sig
     """
+    from chopmark.statements import verify_files
+
+    found = verify_files(path, _trusted(key, certificate_chain), signature=signature, ignore=ignore)
+    for name in found.unsigned:
+        say(f"note: {name} is not signed, and was not looked at")
+    number = len(found.listing.files)
+    data = {
+        "ok": True,
+        "root": str(found.listing.root),
+        "files": number,
+        "signature": str(found.signature),
+        "signer": found.signer,
+        "unsigned": list(found.unsigned),
+    }
+    what = counted(number, "file")
+    return data, [good(f"{path}: {what}, exactly as signed by {found.signer}"), f"  root {found.listing.root}"]
+
+
+def _trusted(key: Path | None, chain: Path | None) -> OmsTrust:
+    """Return whose signature counts; what is no key is a wrong call, and says nothing about the model."""
     from chopmark.artifacts import read_file
-    from chopmark.statements import verify_oms
+    from chopmark.statements import OmsKey
 
-    public = _public_key(key)
-    bundle = read_file(signature or _beside(folder), max_bytes=8 * 1024 * 1024)
-    manifest = _signed_files(folder)
-    verify_oms(bundle, manifest, public)
-    data = {"ok": True, "digest": str(manifest.digest), "files": len(manifest.files)}
-    return data, [good(f"{folder}: {counted(len(manifest.files), 'file')}, exactly as signed"), f"  {manifest.digest}"]
+    if chain is not None and key is None:
+        from chopmark.clock import SystemClock
+        from chopmark.statements.oms.certificates import OmsAuthorities
 
-
-def _public_key(path: Path) -> PublicKey:
-    """Read the key to verify with; one that is none is a wrong call, and says nothing about the package."""
-    from chopmark.artifacts import read_file
-    from chopmark.keys import read_public_key
-
+        return OmsAuthorities.read(read_file(chain, max_bytes=_MAX_CHAIN_BYTES), now=SystemClock().now())
+    if key is None or chain is not None:
+        raise UsageError("whose signature?", hint="name one: --key KEY.pub, or --certificate-chain ca.pem")
     try:
-        return read_public_key(read_file(path, max_bytes=16_384))
+        return OmsKey.read(read_file(key, max_bytes=16_384))
     except DecodeError as error:
         hint = "name the signer's public key; `chopmark build package` leaves packager.pub beside the package"
-        raise UsageError(f"{path}: {error.message}", hint=hint) from error
-
-
-def _signed_files(folder: Path) -> Manifest:
-    """Scan what is verified: a link in it is one more thing that was not signed, as an extra file is."""
-    from chopmark.artifacts import NOT_REGULAR, scan
-
-    try:
-        return scan(folder)
-    except UsageError as error:
-        if error.code != NOT_REGULAR:
-            raise
-        raise VerificationError(
-            error.message, code="oms-mismatch", hint="remove it, or get the package anew"
-        ) from error
-
-
-def _beside(folder: Path) -> Path:
-    """Return the bundle beside *folder*: named after it, or as `build package` names it."""
-    from chopmark.statements import OMS_FILE
-
-    named = folder.with_name(folder.name + ".sig")
-    return named if named.exists() else folder.with_name(OMS_FILE)
+        raise UsageError(f"{key}: {error.message}", hint=hint) from error

@@ -17,11 +17,9 @@ from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
 from chopmark.errors import UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
-from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, sign
-from chopmark.trust import TrustedRoot, TrustPolicy
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `sign` takes its key from here, and starts without TUF and Git
     from chopmark.adapters.blobs.folder import FolderChannel
     from chopmark.artifacts import BlobStore, Digest, Runtime
     from chopmark.builds import Runner, SourceTree
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from chopmark.release import Committer, Gate, GitHost
     from chopmark.release.evidence import StatementLedger
     from chopmark.release.founding import Founding
+    from chopmark.release.workspace import Workspace
+    from chopmark.trust import TrustedRoot, TrustPolicy
 
 WITNESS: Final = "witness-1"
 
@@ -50,6 +50,8 @@ class Site:
     @classmethod
     def at(cls, folder: Path) -> Site:
         """Open the workspace that *folder* is in."""
+        from chopmark.release.workspace import open_workspace
+
         return cls(open_workspace(folder))
 
     @cached_property
@@ -233,9 +235,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     sync_folder(folder.parent)
 
 
-def load_key(path: Path) -> Signer:
+def load_key(key: str | Path) -> Signer:
     """Open a private key file."""
-    return kms.load(path)
+    return kms.load(Path(key))
 
 
 def create_workspace(
@@ -250,6 +252,8 @@ def create_workspace(
     Raises:
         UsageError: *folder* exists and is not empty.
     """
+    from chopmark.release.workspace import open_workspace
+
     check_name(name, what="workspace")
     check_name(channel, what="channel")
     if store is not None:
@@ -264,6 +268,7 @@ def create_workspace(
 
 def _fill(folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None) -> None:
     from chopmark.ledger.place import SqliteSettings
+    from chopmark.release.workspace import CONFIG, Workspace, write_config
 
     state = folder / ".chopmark"
     public = _make_keys(state / "keys")
