@@ -7,7 +7,7 @@ import stat
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from chopmark.adapters.kms import file as kms
 from chopmark.errors import DecodeError, UndecidedError, UsageError
@@ -131,9 +131,8 @@ def private_pem(key, encryption=None):
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         b"\xff" * 100,
         private_pem(rsa.generate_private_key(65537, 2048)),
-        private_pem(ed25519.Ed25519PrivateKey.generate(), serialization.BestAvailableEncryption(b"secret")),
     ],
-    ids=["empty", "not-a-key", "binary", "rsa", "encrypted"],
+    ids=["empty", "not-a-key", "binary", "rsa"],
 )
 def test_what_is_no_key_of_ours_is_refused(tmp_path, data):
     path = tmp_path / "key.pem"

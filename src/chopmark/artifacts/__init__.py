@@ -9,7 +9,7 @@
 The digest of the manifest is the package digest; it binds names, lengths and contents of all files.
 """
 
-from chopmark.artifacts.files import TEMPORARY, make_folder, read_file, sync_folder, write_file
+from chopmark.artifacts.files import TEMPORARY, make_folder, read_file, read_secret, sync_folder, write_file
 from chopmark.artifacts.hashing import NOT_REGULAR, BlockTree, file_names, hash_bytes, hash_file, open_regular, scan
 from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.artifacts.ports import BlobStore, Runtime, Session
@@ -34,6 +34,7 @@ __all__ = [
     "make_folder",
     "open_regular",
     "read_file",
+    "read_secret",
     "scan",
     "sync_folder",
     "write_file",
