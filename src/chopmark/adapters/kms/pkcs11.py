@@ -15,6 +15,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, Protocol, TypeVar
@@ -282,6 +283,9 @@ def _one(session: pkcs11.Session, named: TokenUri, kind: ObjectClass) -> _Privat
         wanted[Attribute.LABEL] = named.object
     if named.id is not None:
         wanted[Attribute.ID] = named.id
+    # A search in a session that is lost leaves an error in a destructor, where nobody can catch it.
+    with suppress(pkcs11.RandomNoRNG, pkcs11.FunctionNotSupported):
+        session.generate_random(64)
     found = list(session.get_objects(wanted))
     half = "private" if kind is ObjectClass.PRIVATE_KEY else "public"
     what = repr(named.object) if named.object is not None else f"id {(named.id or b'').hex()}"
