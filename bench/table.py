@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from bench import device, hash, keys, ledger, ledger_scale, policy  # noqa: A004 - named after what they measure
+from bench import device, hash, keys, ledger, ledger_scale, policy, signers  # noqa: A004 - named after what they measure
 from bench.measure import Bench
 
 BENCHES = (
     Bench("signing.hash_file", "ms", hash.hash_file, goal="≤ 3.5"),
     Bench("signing.scan_1000", "ms", hash.scan_folder),
     Bench("signing.verify_envelope", "us", keys.verify_envelope, goal="≤ 1.25"),
+    Bench("signing.pkcs11_p256", "signatures/s", signers.sign_on_token, goal="≥ 20", per=signers.SIGNATURES),
     Bench("ledger.append_batch4096", "entries/s", ledger.append_batch, goal="≥ 0.15", per=ledger.BATCH),
     Bench("ledger.append_batch4096_twice", "entries/s", ledger.append_batch_twice, goal="≥ 0.25", per=ledger.BATCH),
     Bench("ledger.append_single", "ms", ledger.append_single, goal="≤ 6"),

@@ -35,7 +35,7 @@ _PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | mldsa.MLD
 class FileSigner(Signer):
     """A key whose private half is in a file."""
 
-    elsewhere: ClassVar[bool] = False
+    checked: ClassVar[bool] = False
 
     def __init__(self, key: _PrivateKey) -> None:
         self._key = key

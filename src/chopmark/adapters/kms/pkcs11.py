@@ -5,8 +5,9 @@ One session for each token is kept and shared, since opening one costs many time
 again when it is lost: the token was taken out and put back, or the process forked. A PIN that the token refused is not
 offered again, since a token locks after a few wrong ones.
 
-P-256 is signed as raw ECDSA over a digest that is made here: few modules hash, all sign. Every signature is verified by
-the port, with the public key that the token holds beside the private one.
+P-256 is signed as raw ECDSA over a digest that is made here: few modules hash, all sign. The first signature of each
+session is verified with the public key that the token holds beside the private one; verifying each would take as long as
+signing does, and within a session the handle is that of the same key.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import ClassVar, Final, NoReturn, Protocol, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
 import pkcs11
@@ -137,11 +138,12 @@ def open_token(uri: str, passphrase: Passphrase | None) -> TokenSigner:
 class TokenSigner(Signer):
     """A private key on a token."""
 
+    checked: ClassVar[bool] = False  # but for the first of each session, below
+
     def __init__(self, named: TokenUri, token: _Token) -> None:
         """Find both halves of the key; use :func:`open_token`."""
         self._named, self._token = named, token
         self._public = token.use(lambda session: _public(session, named))
-        self._mechanism = Mechanism.ECDSA if self._public.algorithm is Algorithm.ECDSA_P256 else Mechanism.EDDSA
         self._key: tuple[int, _PrivateKey] | None = None
 
     @property
@@ -149,19 +151,28 @@ class TokenSigner(Signer):
         return self._public
 
     def _sign(self, message: bytes) -> bytes:
-        if self._mechanism is Mechanism.EDDSA:
-            return self._token.use(lambda session: self._private(session).sign(message, mechanism=Mechanism.EDDSA))
-        digest = hashlib.sha256(message).digest()
-        raw = self._token.use(lambda session: self._private(session).sign(digest, mechanism=Mechanism.ECDSA))
-        half = len(raw) // 2
-        return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
+        return self._token.use(lambda session: self._signed(session, message))
+
+    def _signed(self, session: pkcs11.Session, message: bytes) -> bytes:
+        new = self._key is None or self._key[0] != self._token.opened
+        key = self._private(session)
+        if self._public.algorithm is Algorithm.ED25519:
+            signature = key.sign(message, mechanism=Mechanism.EDDSA)
+        else:
+            raw = key.sign(hashlib.sha256(message).digest(), mechanism=Mechanism.ECDSA)
+            half = len(raw) // 2
+            signature = encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
+        if new:
+            self._key = None  # until it has shown which key it is
+            self._check(signature, message)
+            self._key = (self._token.opened, key)
+        return signature
 
     def _private(self, session: pkcs11.Session) -> _PrivateKey:
         """Return the handle of the private key, which is one session's."""
-        if self._key is None or self._key[0] != self._token.opened:
-            found = _one(session, self._named, ObjectClass.PRIVATE_KEY)
-            self._key = (self._token.opened, found)
-        return self._key[1]
+        if self._key is not None and self._key[0] == self._token.opened:
+            return self._key[1]
+        return _one(session, self._named, ObjectClass.PRIVATE_KEY)
 
 
 class _Token:
