@@ -90,7 +90,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         uri="awskms:KEY-ID|ARN|alias/NAME",
         algorithms="ecdsa-p256",
         extra="aws",
-        tried="moto's imitation of AWS KMS; not AWS",
+        tried="moto's imitation of AWS KMS, once it signs digests as AWS does; not AWS",
     ),
     "gcpkms": Scheme(
         opener="chopmark.adapters.kms.clouds:open_gcp",
