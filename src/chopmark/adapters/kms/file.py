@@ -173,12 +173,13 @@ def read_uri(path: Path) -> str:
 
 
 def read_passphrase(path: Path) -> bytes:
-    """Return what a file holds that opens a key: its one line, mode 0600.
+    """Return what a file holds that opens a key: its first line. The file's mode is 0600.
 
     Raises:
         UsageError: others may read it, or it is empty, longer or no file.
     """
-    return _checked(read_secret(path, what="passphrase", max_bytes=MAX_PASSPHRASE_BYTES).removesuffix(b"\n"))
+    data = read_secret(path, what="passphrase", max_bytes=MAX_PASSPHRASE_BYTES)
+    return _checked(data.partition(b"\n")[0].removesuffix(b"\r"))
 
 
 def _checked(passphrase: bytes) -> bytes:
