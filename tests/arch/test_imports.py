@@ -68,8 +68,6 @@ NOT_ON_A_DEVICE = (
     "chopmark.adapters.kms.pkcs11",
     "chopmark.adapters.kms.clouds",
     "chopmark.adapters.http.transit",
-    "pkcs11",
-    "boto3",
     "litestar",
     "uvicorn",
     "sqlite3",
