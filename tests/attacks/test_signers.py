@@ -199,6 +199,7 @@ PBKDF2, SCRYPT = "06092a864886f70d01050c", "06092b06010401da47040b"
         ((SCRYPT, 2**30, 8, 1), "key-too-costly"),
         ((SCRYPT, 2**14, 2**20, 1), "key-too-costly"),
         ((SCRYPT, 2**14, 8, 2**20), "key-too-costly"),
+        ((SCRYPT, 2, 1, 2**21), "key-too-costly"),
         ((SCRYPT, 0, 8, 1), "key-too-costly"),
         ((SCRYPT, 2**14), "usage"),
         (("06092b06010401da470499", 1), "usage"),
@@ -369,7 +370,8 @@ def test_a_child_of_a_fork_signs(tmp_path):
         "signer.sign(b'x')\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    os._exit(0 if signer.public.verify(signer.sign(b'y'), b'y') else 1)\n"
+        "    fine = signer.public.verify(signer.sign(b'y'), b'y') and signer._token.opened == 2\n"
+        "    os._exit(0 if fine else 1)\n"
         "_, status = os.waitpid(child, 0)\n"
         "assert status == 0, status\n"
         "assert signer.public.verify(signer.sign(b'z'), b'z')\n"

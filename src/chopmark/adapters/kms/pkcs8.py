@@ -26,7 +26,9 @@ ROUNDS: Final = 600_000
 
 MAX_ROUNDS: Final = 10_000_000
 MAX_SCRYPT_BYTES: Final = 256 * 1024 * 1024
-"""Of memory: 128·N·r."""
+"""Of memory: 128·r·(N + p)."""
+MAX_SCRYPT_LANES: Final = 16
+"""p; OpenSSL takes memory again for them."""
 MAX_SCRYPT_WORK: Final = 2**22
 """N·r·p; four times what costs 128 MiB."""
 
@@ -88,7 +90,7 @@ class _Iv:
 
 
 def check_cost(pem: bytes) -> None:
-    """Check that opening the encrypted key *pem* costs no more than a second or so, and 256 MiB.
+    """Check that opening the encrypted key *pem* costs no more than a few seconds, and 256 MiB.
 
     Raises:
         UsageError: it costs more (``key-too-costly``), or it is encrypted in a way that is not used here.
@@ -105,8 +107,11 @@ def check_cost(pem: bytes) -> None:
             fits = 0 < derivation.parameters.parse(_Pbkdf2).rounds <= MAX_ROUNDS
         elif derivation.oid == _SCRYPT:
             cost = derivation.parameters.parse(_Scrypt)
-            fits = min(cost.n, cost.r, cost.p) > 0 and (
-                128 * cost.n * cost.r <= MAX_SCRYPT_BYTES and cost.n * cost.r * cost.p <= MAX_SCRYPT_WORK
+            fits = (
+                min(cost.n, cost.r) > 0
+                and 0 < cost.p <= MAX_SCRYPT_LANES
+                and 128 * cost.r * (cost.n + cost.p) <= MAX_SCRYPT_BYTES
+                and cost.n * cost.r * cost.p <= MAX_SCRYPT_WORK
             )
         else:
             raise UsageError("is encrypted with a derivation that is not used here", hint="use PBKDF2 or scrypt")
