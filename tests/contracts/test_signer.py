@@ -21,6 +21,7 @@ from chopmark.adapters.kms import SCHEMES, open_signer
 from chopmark.adapters.kms import file as kms
 from chopmark.errors import DecodeError, UndecidedError, UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer, read_public_key
+from simulators.clouds import azure, google
 from simulators.tokens import Token
 from simulators.vault import bao
 
@@ -52,26 +53,26 @@ def places():
         yield cache(lambda make: stack.enter_context(make()))
 
 
-def place_file(algorithm, folder, places, patch):
+def place_file(algorithm, folder, places, patch, stack):
     kms.create(folder / "key.pem", algorithm, passphrase=b"secret")
     (folder / "word").write_text("secret\n")
     (folder / "word").chmod(0o600)
     return f"file:{folder}/key.pem?passphrase-file={folder}/word"
 
 
-def place_pkcs11(algorithm, folder, places, patch):
+def place_pkcs11(algorithm, folder, places, patch, stack):
     token = places(a_token)
     token.add(algorithm, label=folder.name)
     return token.uri(label=folder.name)
 
 
-def place_transit(algorithm, folder, places, patch):
+def place_transit(algorithm, folder, places, patch, stack):
     server = places(bao)
     server.environment(patch)
     return f"openbao:transit/{server.make(algorithm)}?version=1"
 
 
-def place_aws(algorithm, folder, places, patch):
+def place_aws(algorithm, folder, places, patch, stack):
     pytest.importorskip("boto3", reason="the SDK of AWS is in an environment of its own: make clouds")
     import boto3
     from moto.server import ThreadedMotoServer
@@ -102,8 +103,12 @@ def place_aws(algorithm, folder, places, patch):
     return "awskms:" + made["KeyMetadata"]["KeyId"]
 
 
-def place_nowhere(algorithm, folder, places, patch):
-    pytest.skip("no server of this cloud here; see docs/reference/signers.md")
+def place_google(algorithm, folder, places, patch, stack):
+    return stack.enter_context(google(patch))
+
+
+def place_azure(algorithm, folder, places, patch, stack):
+    return stack.enter_context(azure(patch))
 
 
 @contextmanager
@@ -117,8 +122,8 @@ PLACES = {
     "openbao": place_transit,
     "hashivault": lambda *a: place_transit(*a).replace("openbao:", "hashivault:"),
     "awskms": place_aws,
-    "gcpkms": place_nowhere,
-    "azurekms": place_nowhere,
+    "gcpkms": place_google,
+    "azurekms": place_azure,
 }
 
 
@@ -130,15 +135,15 @@ def test_every_scheme_is_tried():
     params=[in_memory, just_created, loaded, *SCHEMES], ids=lambda it: it if isinstance(it, str) else it.__name__
 )
 def make(request, tmp_path, places, monkeypatch):
-    if not isinstance(request.param, str):
-        return lambda algorithm: request.param(algorithm, tmp_path)
-
     def placed(algorithm):
+        if not isinstance(request.param, str):
+            return request.param(algorithm, tmp_path)
         if algorithm not in SCHEMES[request.param].algorithms.split(", "):
             pytest.skip(f"{request.param}: signs with {SCHEMES[request.param].algorithms}")
-        return open_signer(PLACES[request.param](algorithm, tmp_path, places, monkeypatch))
+        return open_signer(PLACES[request.param](algorithm, tmp_path, places, monkeypatch, stack))
 
-    return placed
+    with ExitStack() as stack:
+        yield placed
 
 
 @pytest.mark.slow
@@ -154,7 +159,7 @@ def test_the_clouds_in_their_own_environment():
         "-o",
         "filterwarnings=",
         "-k",
-        "awskms or cloud_row",
+        "awskms or gcpkms or azurekms or cloud_row",
         "-rs",
     ]
     done = subprocess.run(

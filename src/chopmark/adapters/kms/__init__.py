@@ -98,7 +98,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         uri="gcpkms:projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N",
         algorithms="ecdsa-p256",
         extra="gcp",
-        tried="no server: only what it refuses before it asks one",
+        tried="Google's SDK, and an imitation of our own that answers it; not Google",
     ),
     "azurekms": Scheme(
         opener="chopmark.adapters.kms.clouds:open_azure",
@@ -106,7 +106,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         uri="azurekms://NAME.vault.azure.net/keys/KEY/VERSION",
         algorithms="ecdsa-p256",
         extra="azure",
-        tried="no server: only what it refuses before it asks one",
+        tried="Azure's SDK, and an imitation of our own that answers it; not Azure",
     ),
 }
 """Every scheme of ours; ``docs/reference/signers.md`` is generated from it, and the contract tests run over it."""

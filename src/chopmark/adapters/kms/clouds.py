@@ -75,7 +75,7 @@ def _azure_public(host: str, name: str, version: str) -> PublicKey:
 
     with DefaultAzureCredential() as credential, KeyClient(f"https://{host}", credential) as client:
         key = client.get_key(name, version).key
-    if str(key.crv) != "P-256":
+    if key.crv != "P-256":
         raise UsageError("the key is not one of P-256", hint="make an EC key with the curve P-256")
     x, y = int.from_bytes(key.x), int.from_bytes(key.y)
     return PublicKey.of(ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
