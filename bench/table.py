@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench import device, hash, keys, ledger, ledger_scale, policy  # noqa: A004 - named after what they measure
+from bench import device, hash, keys, ledger, ledger_scale, policy, signers  # noqa: A004 - named after what they measure
 from bench.measure import Bench
 
 BENCHES = (
@@ -14,6 +14,7 @@ BENCHES = (
     Bench("signing.verify_tree_512MB", "MB/s", hash.in_memory(hash.tree_verify), goal="≥ 1.8", per=512),
     Bench("signing.verify_touched", "ms", hash.in_memory(hash.touched), goal="≤ 0.08"),
     Bench("signing.verify_envelope", "us", keys.verify_envelope, goal="≤ 1.25"),
+    Bench("signing.pkcs11_p256", "signatures/s", signers.sign_on_token, goal="≥ 20", per=signers.SIGNATURES),
     Bench("ledger.append_batch4096", "entries/s", ledger.append_batch, goal="≥ 0.15", per=ledger.BATCH),
     Bench("ledger.append_batch4096_twice", "entries/s", ledger.append_batch_twice, goal="≥ 0.25", per=ledger.BATCH),
     Bench("ledger.append_single", "ms", ledger.append_single, goal="≤ 6"),

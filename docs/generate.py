@@ -5,7 +5,7 @@
     python docs/generate.py --check    exit 1 where a page is stale or a link in a Markdown file leads nowhere
 
 Commands come from the tree of click commands, failures from ``errors.FAILURES``, formats from what the encoders make of
-fixed samples. Nothing here runs a command.
+fixed samples, signers from their table. Nothing here runs a command.
 """
 # ruff: noqa: PLC0415 - what cannot be imported spoils its own page, with a message, and not the others
 
@@ -198,6 +198,33 @@ def formats_page() -> str:
     return "\n".join(out).rstrip("\n") + "\n"
 
 
+def signers_page() -> str:
+    """Return reference/signers.md."""
+    from chopmark.adapters.kms import ENTRY_POINTS, SCHEMES
+
+    out = [
+        NOTE,
+        "# Signers",
+        "",
+        "Where a private key is wanted, a path or one of these URIs names it (`chopmark.adapters.kms.SCHEMES`). How to set one",
+        "up: [keys in hardware](../guides/keys-in-hardware.md).",
+        "",
+        "| scheme | where the key is | URI | signs with | install | tried on |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in SCHEMES.items():
+        extra = f"`pip install 'chopmark[{row.extra}]'`" if row.extra else "nothing"
+        cells = (f"`{name}`", row.what, f"`{row.uri}`", row.algorithms, extra, row.tried)
+        out.append("| " + " | ".join(map(_cell, cells)) + " |")
+    out += [
+        "",
+        f"Another package adds a scheme with an entry point of the group `{ENTRY_POINTS}` named `kms.<scheme>`: a function that",
+        "takes the URI, and something to call for a passphrase or None, and returns a `chopmark.keys.Signer`. It cannot replace a",
+        "scheme of this table.",
+    ]
+    return "\n".join(out) + "\n"
+
+
 def _names(text: str) -> str:
     return ", ".join(f"`{name}`" if "." in name else name for name in text.split(", "))
 
@@ -206,6 +233,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
     "reference/failures.md": failures_page,
     "reference/formats.md": formats_page,
+    "reference/signers.md": signers_page,
 }
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,26 @@ def read_file(path: Path, *, max_bytes: int) -> bytes:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise DecodeError(f"{path}: more than the {max_bytes:,} bytes allowed")
+    return data
+
+
+def read_secret(path: Path, *, what: str, max_bytes: int) -> bytes:
+    """Return the content of a file that its owner alone may read: a key, a PIN, a token.
+
+    Args:
+        what: what it is called in errors.
+
+    Raises:
+        UsageError: as :func:`read_file`, or others may read it (``secret-open``), or longer than *max_bytes*.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            hint = f"chmod 600 {path}; consider it known to them"
+            raise UsageError(f"{path}: others may read this {what}", code="secret-open", hint=hint)
+        with foreign(UsageError, f"{path}: cannot be read", code="usage"):
+            data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UsageError(f"{path}: is no {what}: more than {max_bytes:,} bytes")
     return data
 
 

@@ -17,7 +17,7 @@ from chopmark.keys.model import (
     count_valid,
     read_public_key,
 )
-from chopmark.keys.ports import Signer
+from chopmark.keys.ports import Passphrase, Signer
 
 __all__ = [
     "HYBRID",
@@ -26,6 +26,7 @@ __all__ = [
     "Owner",
     "OwnerCount",
     "OwnerRule",
+    "Passphrase",
     "PublicKey",
     "Signer",
     "count_owners",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from chopmark.apps.cli.lazy import Group
+from chopmark.apps.cli.public import public
 from chopmark.apps.cli.render import Answer, answers, columns, dim, strong
 
 
@@ -19,6 +20,9 @@ def keys() -> None:
     Example:
         chopmark keys list
     """
+
+
+keys.add_command(public)
 
 
 @keys.command("list")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chopmark.adapters.kms import file as kms
+from chopmark.adapters.kms import open_signer
 from chopmark.artifacts import sync_folder, write_file
 from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
-from chopmark.errors import UsageError
+from chopmark.errors import UndecidedError, UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer
 from chopmark.statements import Envelope, Statement, sign
 
@@ -68,7 +69,7 @@ class Site:
 
     def signers(self, owner: str) -> list[Signer]:
         """Return all keys of *owner*; UndecidedError where they are on another machine."""
-        return kms.load_all(self.workspace.owner_keys(owner))
+        return kms.load_all(self.workspace.owner_keys(owner), ask_passphrase)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -236,8 +237,26 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def load_key(key: str | Path) -> Signer:
-    """Open a private key file."""
-    return kms.load(Path(key))
+    """Open a private key: a path, or a URI of docs/reference/signers.md."""
+    return open_signer(str(key), passphrase=ask_passphrase)
+
+
+def ask_passphrase() -> bytes:
+    """Ask the person at the terminal for what opens a key.
+
+    Raises:
+        UndecidedError: there is nobody (``key-locked``).
+    """
+    import getpass
+    import sys
+
+    if not sys.stdin.isatty():
+        raise UndecidedError(
+            "the key is locked, and there is no terminal to ask for what opens it",
+            code="key-locked",
+            hint=f"name a file that holds it, mode 0600: {kms.PASSPHRASE_FILE} for key files, pin-source= for tokens",
+        )
+    return getpass.getpass("passphrase or PIN: ").encode()
 
 
 def create_workspace(
