@@ -22,7 +22,7 @@ def public(key: str, out: Path | None) -> Answer:
         chopmark keys public packager.pem --out packager.pub
         chopmark keys public 'openbao:transit/packager?version=1'
     """
-    from chopmark.apps.cli.files import check_folder_of
+    from chopmark.apps.cli.hashing import check_folder_of
     from chopmark.apps.cli.wiring import load_key
     from chopmark.artifacts import write_file
 
