@@ -64,6 +64,9 @@ NOT_ON_A_DEVICE = (
     "chopmark.adapters.sql",
     "chopmark.adapters.processes",
     "chopmark.adapters.alerts",
+    "chopmark.adapters.sigstore",
+    "chopmark.statements.sigstore",
+    "sigstore",
     "litestar",
     "uvicorn",
     "sqlite3",
@@ -94,6 +97,8 @@ OUTSIDE = {
     "litestar": ("apps/service/",),
     "uvicorn": ("apps/service/",),
     "yaml": ("documents.py",),
+    "sigstore": ("adapters/sigstore/",),
+    "sigstore_models": ("adapters/sigstore/",),
 }
 
 # Scripts of the demo's bank: copied into its repository and run there, never imported by the product.
@@ -143,6 +148,7 @@ SECOND_FACES = {
     "release.life": "reads the ledger; needs no repository",
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
+    "statements.sigstore": "tools and their adapter read bundles; a device does not",
     "release.workspace": "where things are; needs no repository",
 }
 
