@@ -86,7 +86,7 @@ OUTSIDE = {
     "urllib3": ("adapters/http/",),
     "urllib.request": ("adapters/http/",),
     "http.client": ("adapters/http/",),
-    "requests": ("adapters/http/",),
+    "requests": ("adapters/http/", "adapters/sigstore/"),
     "httpx": ("adapters/http/",),
     "boto3": ("adapters/",),
     "psycopg": ("adapters/sql/",),

@@ -6,7 +6,7 @@ It is imported when it is used: it brings much along, and it is an optional extr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from chopmark.artifacts import Digest
 from chopmark.errors import UsageError, VerificationError
@@ -14,9 +14,12 @@ from chopmark.statements.sigstore import check_about
 from chopmark.statements.sigstore.ports import Identity, Sigstore, Verified
 
 if TYPE_CHECKING:
+    import requests
     from sigstore.hashes import Hashed
 
-MISSING = "pip install 'chopmark[sigstore]'"
+MISSING: Final = "pip install 'chopmark[sigstore]'"
+ANSWER_S: Final = 60.0
+"""How long Fulcio and log may take: a Rekor v2 answers when a checkpoint holds the entry."""
 
 
 class SigstoreLibrary(Sigstore):
@@ -45,7 +48,9 @@ class SigstoreLibrary(Sigstore):
         try:
             read = Bundle.from_json(bundle)
             verifier = Verifier(trusted_root=TrustedRoot(Inner.from_json(trusted_root)))
-            who = policy.Identity(identity=identity.subject, issuer=identity.issuer)
+            # A Fulcio writes the issuer in two extensions; newer ones may leave the older out.
+            said = policy.AnyOf([policy.OIDCIssuerV2(identity.issuer), policy.OIDCIssuer(identity.issuer)])
+            who = policy.AllOf([policy.Identity(identity=identity.subject), said])
             predicate_type = ""
             if read._dsse_envelope is None:  # noqa: SLF001 - the library tells it in no other way
                 verifier.verify_artifact(_hashed(artifact), read, who)
@@ -71,6 +76,8 @@ class SigstoreLibrary(Sigstore):
 
         config = ClientTrustConfig.from_json(trust_config.decode("utf-8"))
         context = SigningContext.from_trust_config(config)
+        _limit(context._fulcio.session)  # noqa: SLF001 - it sets no time limits
+        _limit(getattr(context._rekor, "_session"))  # noqa: SLF001, B009 - of Rekor v1 and v2, and of no common type
         with context.signer(IdentityToken(token), cache=True) as signer:
             return signer.sign_artifact(_hashed(artifact)).to_json().encode("utf-8")
 
@@ -78,6 +85,19 @@ class SigstoreLibrary(Sigstore):
         from sigstore._internal.timestamp import TimestampAuthorityClient  # noqa: PLC0415
 
         return TimestampAuthorityClient(url).request_timestamp(signature).as_bytes()
+
+
+def _limit(session: requests.Session) -> None:
+    """Give every request of *session* a time limit: a service that hangs must not hang its caller."""
+    import requests.adapters  # noqa: PLC0415
+
+    class Limited(requests.adapters.HTTPAdapter):
+        def send(self, *args: Any, **options: Any) -> requests.Response:
+            options["timeout"] = options.get("timeout") or ANSWER_S
+            return super().send(*args, **options)
+
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Limited())
 
 
 def _hashed(artifact: Digest) -> Hashed:

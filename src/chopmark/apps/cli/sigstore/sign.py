@@ -121,7 +121,8 @@ def export(
     check_folder_of(target)
     records = records_of(start, envelope, keys)
     key, record = records.made[0]
-    one = replace(read_signed(envelope), signatures=(Signature(key.keyid, record.signature),))
+    # Without a key id: a client in Go passes over a signature whose id is not the one that it would give the key.
+    one = replace(read_signed(envelope), signatures=(Signature("", record.signature),))
     finished = _finish(_exported(envelope, one, key), record, start=start, logged=logged, tsa=tsa)
     data, lines = _written(envelope, finished, target)
     left = [f"{other.keyid[:8]}: a bundle has one signature" for other, _ in records.made[1:]]
