@@ -29,7 +29,7 @@ _path = click.Path(path_type=Path)
 @click.option("--key", type=_path, help="The signer's public key (PEM).")
 @click.option("--identity", help="Without --key: who signed, as the certificate says it: an e-mail address or URI.")
 @click.option("--issuer", help="With --identity: who vouches for it: the address of the OpenID Connect issuer.")
-@click.option("--unlogged", is_flag=True, help="With --key: accept a bundle that was not logged.")
+@click.option("--unlogged", is_flag=True, help="With --key: accept a bundle without a log entry.")
 @answers
 def verify(
     file: Path,
@@ -65,7 +65,7 @@ def verify(
     read = decode_bundle(data)
     digest = hash_file(file).sha256
     if key is not None:
-        return _by_key(file, digest, read, key=key, root=trusted_root)
+        return _by_key(file, digest, read, key=key, root=None if unlogged and not read.entries else trusted_root)
     return _by_identity(file, digest, data, who=(identity or "", issuer or ""), root=trusted_root)
 
 
