@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from attacks.bundles import ALTERED, alter
 from chopmark.adapters.kms.file import create
 from chopmark.adapters.sigstore import library
+from chopmark.apps.cli.ledger.wiring import LogSite
 from chopmark.apps.cli.main import run
+from chopmark.apps.cli.wiring import WITNESS, Site
 from chopmark.keys import Algorithm
 from chopmark.ledger.rekor import trusted_root
 from simulators.rekor import SimRekor
@@ -319,3 +321,22 @@ def test_a_file_too_large_for_a_signature_over_itself_says_what_to_do(made, monk
     assert run(["sigstore", "sign", str(made / "model.onnx"), "--key", str(made / "k.pem"), "--out", str(out)]) == 2
     assert "too-large" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_signature_that_waits_for_a_witness_is_neither_made_nor_logged_twice(made, tmp_path, monkeypatch, capsys):
+    assert run(["init", str(tmp_path / "acme")]) == 0
+    out = tmp_path / "b.json"
+    words = ["-w", str(tmp_path / "acme"), "sigstore", "sign", str(made / "model.onnx"), "--key", str(made / "k.pem")]
+    capsys.readouterr()
+    assert run([*words, "--ledger", "--out", str(out)]) == 3  # its witness does not run
+    assert "not-witnessed-yet" in capsys.readouterr().err
+    unlogged = json.loads(out.read_bytes())
+    assert "tlogEntries" not in unlogged["verificationMaterial"]
+    site = Site.at(tmp_path / "acme")
+    size = site.ledger.checkpoint.size
+    monkeypatch.setattr(LogSite, "witnesses", lambda _: {WITNESS: site.own_witness()})
+    assert run([*words, "--ledger", "--out", str(out)]) == 0
+    logged = json.loads(out.read_bytes())
+    assert logged["messageSignature"] == unlogged["messageSignature"]
+    assert len(logged["verificationMaterial"]["tlogEntries"]) == 1
+    assert Site.at(tmp_path / "acme").ledger.checkpoint.size == size

@@ -306,12 +306,23 @@ def _append_ours(records: Records, start: Path) -> list[_Made]:
 def log_here(start: Path, leaf: bytes) -> tuple[LogEntry, Included]:
     """Have *leaf* in the nearest log of one's own, where it may stand already; return its entry, verified.
 
+    Witnesses that have an address are asked.
+
     Raises:
         UsageError: there is no such log.
+        UndecidedError: ``not-witnessed-yet``: it is logged, and too few witnesses saw it.
     """
-    from chopmark.apps.cli.ledger.wiring import LogSite
+    from contextlib import suppress
 
-    (index,) = LogSite.at(start).ledger.append([leaf])
+    from chopmark.apps.cli.ledger.wiring import LogSite
+    from chopmark.errors import Refused
+    from chopmark.ledger.feed import feed
+
+    site = LogSite.at(start)
+    (index,) = site.ledger.append([leaf])
+    if site.place.policy.quorum != "none":
+        with suppress(Refused):  # no quorum now: the export says what is missing
+            feed(site.ledger, site.place.policy, site.witnesses())
     return _export(start, index)
 
 

@@ -15,6 +15,7 @@ from chopmark.apps.cli.files import check_folder_of
 from chopmark.apps.cli.render import Answer, answers, dim, good
 
 if TYPE_CHECKING:
+    from chopmark.artifacts import Digest
     from chopmark.keys import PublicKey
     from chopmark.ledger import Included
     from chopmark.ledger.rekor import HashedRekord
@@ -82,8 +83,8 @@ def sign(
         return _keyless(file, trust_config, identity_token, target)
     if key is None or trust_config or identity_token:
         raise UsageError("no key to sign with", hint="give --key, or --keyless with --trust-config")
-    bundle, record = _signed(file, key, certificate)
-    return _written(file, _finish(bundle, record, start=start, logged=logged, tsa=tsa), target)
+    bundle, record = _signed(file, key, certificate, target)
+    return _written(file, _finish(bundle, record, target, start=start, logged=logged, tsa=tsa), target)
 
 
 @click.command()
@@ -123,7 +124,7 @@ def export(
     key, record = records.made[0]
     # Without a key id: a client in Go passes over a signature whose id is not the one that it would give the key.
     one = replace(read_signed(envelope), signatures=(Signature("", record.signature),))
-    finished = _finish(_exported(envelope, one, key), record, start=start, logged=logged, tsa=tsa)
+    finished = _finish(_exported(envelope, one, key), record, target, start=start, logged=logged, tsa=tsa)
     data, lines = _written(envelope, finished, target)
     left = [f"{other.keyid[:8]}: a bundle has one signature" for other, _ in records.made[1:]]
     left += records.passed_over
@@ -138,8 +139,11 @@ class _Finished:
     included: Included | None
 
 
-def _signed(file: Path, key: Path, certificate: Path | None) -> tuple[Bundle, HashedRekord]:
-    """Return the signed bundle of *file*, and the leaf that would log it."""
+def _signed(file: Path, key: Path, certificate: Path | None, target: Path) -> tuple[Bundle, HashedRekord]:
+    """Return the signed bundle of *file*, and the leaf that logs it.
+
+    A signature that stands in *target* already is kept: P-256 signs differently each time, and one signature is logged once.
+    """
     from chopmark.apps.cli.wiring import load_key
     from chopmark.artifacts import Digest, read_file
     from chopmark.ledger.rekor import HashedRekord
@@ -151,13 +155,29 @@ def _signed(file: Path, key: Path, certificate: Path | None) -> tuple[Bundle, Ha
     signer = load_key(key)
     data = _read(file)
     digest = Digest.of(data)
-    content = MessageSignature(digest=digest, signature=signer.sign(data))
+    before = _signature_in(target, digest, signer.public)
+    content = MessageSignature(digest=digest, signature=before or signer.sign(data))
     bundle = bundle_of(content, signer.public, certificate=chain[0])
     made = verify_bundle(bundle, digest, signer.public)
     record = HashedRekord(
         digest=made.digest.value, signature=made.signature, verifier=made.verifier, certificate=made.certificate
     )
     return bundle, record
+
+
+def _signature_in(target: Path, digest: Digest, public: PublicKey) -> bytes | None:
+    """Return the signature by *public* over what has *digest*, where the bundle *target* holds one."""
+    from chopmark.artifacts import read_file
+    from chopmark.errors import ChopmarkError
+    from chopmark.statements.sigstore import MAX_BUNDLE_BYTES, MessageSignature, decode_bundle
+
+    try:
+        bundle = decode_bundle(read_file(target, max_bytes=MAX_BUNDLE_BYTES))
+    except ChopmarkError:  # there is none, or something else
+        return None
+    content = bundle.content
+    good = isinstance(content, MessageSignature) and public.verify_digest(content.signature, digest.value)
+    return bundle.signature if good else None
 
 
 def _read(file: Path) -> bytes:
@@ -187,11 +207,18 @@ def _exported(path: Path, envelope: Envelope, key: PublicKey) -> Bundle:
     return bundle_of(envelope, key, certificate=material.leaf)
 
 
-def _finish(bundle: Bundle, record: HashedRekord, *, start: Path, logged: bool, tsa: str | None) -> _Finished:
-    """Add what was asked for: first the timestamp, so that nothing is logged in vain; then the log's proof."""
+def _finish(
+    bundle: Bundle, record: HashedRekord, target: Path, *, start: Path, logged: bool, tsa: str | None
+) -> _Finished:
+    """Add what was asked for: first the timestamp, so that nothing is logged in vain; then the log's proof.
+
+    What is signed is in *target* before it is logged: a log that has no witnessed checkpoint yet is asked again.
+    """
     from dataclasses import replace
 
-    from chopmark.statements.sigstore import Certificates
+    from chopmark.artifacts import write_file
+    from chopmark.errors import UndecidedError
+    from chopmark.statements.sigstore import Certificates, encode_bundle
 
     included = None
     if tsa is not None:
@@ -203,7 +230,12 @@ def _finish(bundle: Bundle, record: HashedRekord, *, start: Path, logged: bool, 
 
         if isinstance(bundle.material, Certificates):
             record = replace(record, verifier=bundle.material.leaf, certificate=True)
-        entry, included = log_here(start, record.encode())
+        write_file(target, encode_bundle(bundle))
+        try:
+            entry, included = log_here(start, record.encode())
+        except UndecidedError as error:
+            hint = f"{target} has the signature, without its entry: when witnesses saw the log, run this again"
+            raise UndecidedError(error.message, code=error.code, hint=hint, evidence=error.evidence) from error
         bundle = replace(bundle, entries=(entry.encode(),))
     return _Finished(bundle=bundle, included=included)
 
