@@ -68,6 +68,9 @@ NOT_ON_A_DEVICE = (
     "chopmark.adapters.kms.pkcs11",
     "chopmark.adapters.kms.clouds",
     "chopmark.adapters.http.transit",
+    "chopmark.adapters.sigstore",
+    "chopmark.statements.sigstore",
+    "sigstore",
     "litestar",
     "uvicorn",
     "sqlite3",
@@ -87,7 +90,7 @@ OUTSIDE = {
     "urllib3": ("adapters/http/",),
     "urllib.request": ("adapters/http/",),
     "http.client": ("adapters/http/",),
-    "requests": ("adapters/http/",),
+    "requests": ("adapters/http/", "adapters/sigstore/"),
     "httpx": ("adapters/http/",),
     "boto3": ("adapters/kms/",),
     "azure": ("adapters/kms/",),
@@ -100,6 +103,8 @@ OUTSIDE = {
     "litestar": ("apps/service/",),
     "uvicorn": ("apps/service/",),
     "yaml": ("documents.py",),
+    "sigstore": ("adapters/sigstore/",),
+    "sigstore_models": ("adapters/sigstore/",),
 }
 
 # Scripts of the demo's bank: copied into its repository and run there, never imported by the product.
@@ -150,6 +155,7 @@ SECOND_FACES = {
     "release.life": "reads the ledger; needs no repository",
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
+    "statements.sigstore": "tools and their adapter read bundles; a device does not",
     "release.workspace": "where things are; needs no repository",
 }
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, utils
 
 from chopmark.errors import DecodeError
 
@@ -118,6 +118,16 @@ class PublicKey:
                 self._key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
             else:
                 self._key.verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def verify_digest(self, signature: bytes, digest: bytes) -> bool:
+        """Tell whether *signature* is this key's over what has the SHA-256 *digest*; only P-256 signs a digest."""
+        if not isinstance(self._key, ec.EllipticCurvePublicKey):
+            return False
+        try:
+            self._key.verify(signature, digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
         except (InvalidSignature, ValueError):
             return False
         return True

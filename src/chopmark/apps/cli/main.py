@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "hash": ("hashing:hash_", "the manifest and digest of a file or folder"),
     "sign": ("files:sign", "sign a package for stock tools (OpenSSF Model Signing)"),
     "verify": ("files:verify", "verify a package against its signature"),
+    "sigstore": ("sigstore:sigstore", "bundles of Sigstore: sign, export, verify offline, say whom to trust"),
     "ledger": ("ledger:ledger", "the transparency log: entries, proof, verify, fsck, export"),
     "policy": ("policy:policy", "check a release policy"),
     "release": ("release:release", "propose, approve, check, merge, history, rollback, revoke"),

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from chopmark.ledger import Included, VerifierKey, WitnessPolicy
     from chopmark.ledger.place import LogPlace
     from chopmark.ledger.rekor import HashedRekord, LogEntry, Records
+    from chopmark.statements import Envelope
 
-_MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
+MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 _MAX_KEY_BYTES = 16_384
 _MAX_POLICY_BYTES = 1024 * 1024
 _READ_PATH = "/api/v2"
@@ -93,7 +94,7 @@ def append(
     if (url is None) is not (log_key is None):
         hint = "what a log answers is verified before it is kept: give --url and --log-key together, or neither"
         raise UsageError("an address without a log key, or a key without an address", hint=hint)
-    records = _records(start, envelope, keys)
+    records = records_of(start, envelope, keys)
     if url is not None and log_key is not None:
         log = _theirs(log_key, origin or url.split("://", 1)[-1].rstrip("/"), policy)
         logged = _append_theirs(records, log, url=url, files=files or url.rstrip("/") + _READ_PATH)
@@ -131,7 +132,7 @@ def verify(
     """
     from chopmark.ledger.rekor import verify_entry
 
-    records = _records(start, envelope, keys)
+    records = records_of(start, envelope, keys)
     log = _ours(start) if log_key is None else _theirs(log_key, origin, policy)
     logged = []
     for key, record, read in _kept(envelope, records, entry):
@@ -183,28 +184,39 @@ class _Made:
     new: bool = False
 
 
-def _records(start: Path, envelope: Path, keys: tuple[Path, ...]) -> Records:
+def records_of(start: Path, envelope: Path, keys: tuple[Path, ...]) -> Records:
     """Return what of the file *envelope* can be logged; say what cannot."""
     from chopmark.apps.cli.wiring import Site
     from chopmark.artifacts import read_file
-    from chopmark.errors import DecodeError
     from chopmark.keys import read_public_key
     from chopmark.ledger.rekor import record_signatures
-    from chopmark.statements import decode_envelope, decode_oms
 
-    data = read_file(envelope, max_bytes=_MAX_ENVELOPE_BYTES)
-    try:
-        signed = decode_envelope(data)
-    except DecodeError as first:
-        try:
-            signed = decode_oms(data)
-        except DecodeError:
-            raise first from None
+    signed = read_signed(envelope)
     if keys:
         known = [read_public_key(read_file(path, max_bytes=_MAX_KEY_BYTES)) for path in keys]
     else:
         known = [key for owner in Site.at(start).trust.owners.values() for key in owner.keys]
     return record_signatures(signed.message, ((s.keyid, s.sig) for s in signed.signatures), known)
+
+
+def read_signed(path: Path) -> Envelope:
+    """Return the envelope in a file: DSSE, or an OMS bundle.
+
+    Raises:
+        DecodeError: neither.
+    """
+    from chopmark.artifacts import read_file
+    from chopmark.errors import DecodeError
+    from chopmark.statements import decode_envelope, decode_oms
+
+    data = read_file(path, max_bytes=MAX_ENVELOPE_BYTES)
+    try:
+        return decode_envelope(data)
+    except DecodeError as first:
+        try:
+            return decode_oms(data)
+        except DecodeError:
+            raise first from None
 
 
 def _kept(envelope: Path, records: Records, entry: Path | None) -> Iterator[tuple[PublicKey, HashedRekord, LogEntry]]:
@@ -289,6 +301,29 @@ def _append_ours(records: Records, start: Path) -> list[_Made]:
         exported, found = _export(start, index)
         made.append(_Made(key=key, entry=exported, included=found, new=index >= before))
     return made
+
+
+def log_here(start: Path, leaf: bytes) -> tuple[LogEntry, Included]:
+    """Have *leaf* in the nearest log of one's own, where it may stand already; return its entry, verified.
+
+    Witnesses that have an address are asked.
+
+    Raises:
+        UsageError: there is no such log.
+        UndecidedError: ``not-witnessed-yet``: it is logged, and too few witnesses saw it.
+    """
+    from contextlib import suppress
+
+    from chopmark.apps.cli.ledger.wiring import LogSite
+    from chopmark.errors import Refused
+    from chopmark.ledger.feed import feed
+
+    site = LogSite.at(start)
+    (index,) = site.ledger.append([leaf])
+    if site.place.policy.quorum != "none":
+        with suppress(Refused):  # no quorum now: the export says what is missing
+            feed(site.ledger, site.place.policy, site.witnesses())
+    return _export(start, index)
 
 
 def _export(start: Path, index: int) -> tuple[LogEntry, Included]:
