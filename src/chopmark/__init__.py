@@ -7,6 +7,12 @@
         print(model.run([[0.0] * 64]))
 
 What is loaded was approved, is whole and is not revoked, or :class:`chopmark.errors.Refused` says why not.
+
+    with chopmark.record("train") as run:
+        run.param(epochs=3)
+        train(epochs=3)
+
+What was trained is recorded as SLSA provenance: its inputs, parameters, code and surroundings, and what it left.
 """
 
 from __future__ import annotations
@@ -16,12 +22,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chopmark.apps.library import load
+    from chopmark.apps.recorder import record
 
-__all__ = ["load"]
+__all__ = ["load", "record"]
+
+_HOMES = {
+    "load": "chopmark.apps.library",
+    "record": "chopmark.apps.recorder",  # builds, Git and a ledger: never loaded on a device
+}
 
 
 def __getattr__(name: str) -> object:
-    """Reach the library when it is first used: importing chopmark imports nothing else."""
-    if name in __all__:
-        return getattr(importlib.import_module("chopmark.apps.library"), name)
+    """Reach a function's home when it is first used: importing chopmark imports nothing else."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'chopmark' has no attribute {name!r}")

@@ -88,6 +88,9 @@ class SourceTree(ABC):
     def _changes(self) -> tuple[str, ...]: ...
 
     @abstractmethod
+    def _holds(self, commit: str, name: str) -> bool: ...
+
+    @abstractmethod
     def _export(self, commit: str, folder: Path) -> None: ...
 
     def commit(self) -> str:
@@ -103,6 +106,11 @@ class SourceTree(ABC):
         """Return the names of all files that differ from the commit, untracked ones included, ignored ones not."""
         with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
             return self._changes()
+
+    def holds(self, commit: str, name: str) -> bool:
+        """Tell whether *commit* has a file called *name*, from this folder on; an ignored file is in none."""
+        with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
+            return self._holds(commit, name)
 
     def export(self, commit: str, folder: Path) -> None:
         """Write all files of *commit* below *folder*, which is empty.

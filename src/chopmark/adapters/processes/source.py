@@ -56,6 +56,10 @@ class GitSource(SourceTree):
         )
         return tuple(os.fsdecode(entry[3:]) for entry in status.split(b"\0") if entry)
 
+    def _holds(self, commit: str, name: str) -> bool:
+        found = self._git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}", may_fail=True)
+        return bool(found.strip())
+
     def _no_filters(self) -> dict[str, str]:
         """Return the settings that turn off the filters of the repository's configuration; a person's own stay."""
         words = self._git("config", "--show-scope", "--name-only", "-z", "--list").decode("utf-8", "replace")
