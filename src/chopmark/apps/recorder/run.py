@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from chopmark.apps.recorder.surroundings import NO_REPOSITORY, Caller, read_code, read_surroundings, top_of
+from chopmark.apps.recorder.surroundings import NO_REPOSITORY, Caller, CodeReader, read_surroundings
 from chopmark.apps.recorder.watch import Watch, current, stamp_of
 from chopmark.apps.recorder.wiring import Desk
 from chopmark.artifacts import Digest, check_file_name, read_file, write_file
@@ -79,7 +79,7 @@ class Run:
         self._step = step
         self._folder = folder
         self._desk = desk
-        self._caller = caller
+        self._reader = CodeReader(caller, folder, desk.source)
         self._parameters: dict[str, object] = {}
         self._redacted: list[str] = []
         self._inputs: dict[str, _Named] = {}
@@ -198,7 +198,7 @@ class Run:
 
     def begin(self) -> None:
         """Look at the code, and begin to watch."""
-        self._code = read_code(self._caller, self._folder, self._desk.source)
+        self._code = self._reader.before()
         if self._code.problem == NO_REPOSITORY:
             self._hint(f"{NO_REPOSITORY}: the statement names no commit; git init, git add and git commit mend that")
         if self._desk.unsigned:
@@ -324,11 +324,10 @@ class Run:
 
     def _final_code(self, named: set[str]) -> Code:
         """Return the code, without the changes that are this run's own data."""
-        code = self._code
-        place = self._caller.file.parent if self._caller.file else self._folder
-        top = top_of(place, code.prefix)
-        data = [(self._folder / name) for name in named if is_data(name)]
-        code = code.without([path.relative_to(top).as_posix() for path in data if path.is_relative_to(top)])
+        code, top = self._reader.after(self._code), self._reader.top
+        if top is not None:
+            data = [(self._folder / name) for name in named if is_data(name)]
+            code = code.without([path.relative_to(top).as_posix() for path in data if path.is_relative_to(top)])
         if code.commit and not code.is_commit:
             files = ", ".join(list(code.changes)[:3]) + (" …" if len(code.changes) > 3 else "")
             problem = code.problem or f"{len(code.changes)} changed: {files}"
