@@ -15,7 +15,7 @@ from chopmark.statements import decode_statement, encode_statement
 from unit.builds.workbench import Bench
 
 BODY = """\
-    rows = open("data/rows.csv").read()
+    rows = Path("data/rows.csv").read_text()
     Path("weights.npz").write_text(rows)
 """
 HEAD = "import chopmark\nfrom pathlib import Path\n"

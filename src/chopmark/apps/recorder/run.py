@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +84,7 @@ class Run:
         self._inputs: dict[str, _Named] = {}
         self._outputs: dict[str, Path] = {}
         self._statement: Statement | None = None
+        self._shown: dict[str, tuple[str, ...]] = {}
         self._state = "new"
         self._process = os.getpid()
         self._watch = Watch(folder=folder) if watch else None
@@ -191,6 +191,9 @@ class Run:
         if self._statement is None:
             return [*rows, ("state", self._state)]
         signed = "unsigned" if self.envelope is None else ", ".join(s.keyid[:8] + "…" for s in self.envelope.signatures)
+        rows += [
+            (what, f"{', '.join(names[:5])}{' …' * (len(names) > 5)}" or "none") for what, names in self._shown.items()
+        ]
         rows += [("digest", str(self._statement.subject.digest)), ("signed", signed)]
         return rows if self.entry is None else [*rows, ("entry", str(self.entry))]
 
@@ -240,9 +243,8 @@ class Run:
                 "nothing was written here, so there is no statement: name what the step leaves, run.output(path)"
             )
             return
-        versions = {"chopmark": version("chopmark"), "python": record.surroundings.python}
-        builder = self._desk.builder(versions)
-        self._statement = record_statement(record, builder=builder, invocation=self._desk.new_id())
+        self._statement = record_statement(record, builder=self._desk.builder, invocation=self._desk.new_id())
+        self._shown = {"inputs": tuple(record.inputs), "outputs": tuple(record.outputs)}
         self.envelope = self._desk.sign(self._statement)
         if self.envelope is not None and self._desk.log is not None:
             self.entry = self._desk.log(self.envelope)
