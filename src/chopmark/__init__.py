@@ -12,6 +12,12 @@ What is loaded was approved, is whole and is not revoked, or :class:`chopmark.er
     chopmark.verify("model.onnx", key="packager.pub")
 
 What is verified is exactly what was signed, or :class:`chopmark.errors.VerificationError` says what is not.
+
+    with chopmark.record("train") as run:
+        run.param(epochs=3)
+        train(epochs=3)
+
+What was trained is recorded as SLSA provenance: its inputs, parameters, code and surroundings, and what it left.
 """
 
 from __future__ import annotations
@@ -21,12 +27,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chopmark.apps.library import load
+    from chopmark.apps.recorder import record
     from chopmark.apps.signing import sign, verify
 
-__all__ = ["load", "sign", "verify"]
+__all__ = ["load", "record", "sign", "verify"]
 
 _HOMES = {
     "load": "chopmark.apps.library",
+    "record": "chopmark.apps.recorder",  # builds, Git and a ledger: never loaded on a device
     "sign": "chopmark.apps.signing",
     "verify": "chopmark.apps.signing",
 }

@@ -60,6 +60,7 @@ NOT_ON_A_DEVICE = (
     "chopmark.apps.cli",
     "chopmark.apps.service",
     "chopmark.apps.operator",
+    "chopmark.apps.recorder",
     "chopmark.adapters.git",
     "chopmark.adapters.sql",
     "chopmark.adapters.processes",
@@ -240,6 +241,14 @@ def test_a_device_carries_no_server(module: str) -> None:
     assert not found, f"importing {module} loads {', '.join(found)}"
 
 
+def test_the_load_gate_of_the_face_carries_no_server() -> None:
+    """``chopmark.load`` is on devices; ``chopmark.record``, of the same face, is not."""
+    script = "import chopmark, sys; chopmark.load; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "chopmark.device" in loaded
+    assert not [m for m in loaded if any(below(m, name) for name in NOT_ON_A_DEVICE)]
+
+
 def test_importing_chopmark_loads_nothing_else() -> None:
     script = "import chopmark, sys; print('\\n'.join(m for m in sys.modules if m.startswith('chopmark')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -267,6 +276,8 @@ def test_apps_and_adapter_families_are_strangers() -> None:
         place, parts = i.file.split("/"), i.module.split(".")
         if i.lazy and i.file.startswith("apps/cli/") and parts[-1] == "main":
             return False  # the command line starts the other programs, and only when it is told to
+        if i.lazy and (i.file, i.module) == ("apps/recorder/wiring.py", "chopmark.apps.cli.ledger.wiring"):
+            return False  # one way into a workspace's ledger, and only where there is a workspace
         return parts[:2] == ["chopmark", place[0]] and len(parts) > 2 and parts[2] != place[1]
 
     wrong = [str(i) for i in imports() if i.package in ("apps", "adapters") and foreign(i)]

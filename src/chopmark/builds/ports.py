@@ -88,6 +88,9 @@ class SourceTree(ABC):
     def _changes(self) -> tuple[str, ...]: ...
 
     @abstractmethod
+    def _differing(self, commit: str, files: Mapping[str, bytes]) -> tuple[str, ...]: ...
+
+    @abstractmethod
     def _export(self, commit: str, folder: Path) -> None: ...
 
     def commit(self) -> str:
@@ -103,6 +106,17 @@ class SourceTree(ABC):
         """Return the names of all files that differ from the commit, untracked ones included, ignored ones not."""
         with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
             return self._changes()
+
+    def differing(self, commit: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Return the names of *files* that *commit* does not hold with exactly this content.
+
+        It looks at what is in the files: a change that Git is told to overlook is one.
+
+        Args:
+            files: name from the top of the tree -> content.
+        """
+        with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
+            return self._differing(commit, files)
 
     def export(self, commit: str, folder: Path) -> None:
         """Write all files of *commit* below *folder*, which is empty.
