@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from chopmark.apps.cli.files import check_folder_of
+from chopmark.apps.cli.hashing import check_folder_of
 from chopmark.apps.cli.render import Answer, answers, dim, good
 
 if TYPE_CHECKING:
