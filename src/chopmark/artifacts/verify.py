@@ -6,13 +6,16 @@ from __future__ import annotations
 import hmac
 import os
 from pathlib import Path
+from typing import Final
 
 from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, block_hashes, fsverity_digest
-from chopmark.artifacts.large import PART_BYTES
 from chopmark.artifacts.model import FileEntry
 from chopmark.artifacts.pool import Crew, Worker
 from chopmark.artifacts.walk import changed, identity, open_file, unreadable
 from chopmark.errors import VerificationError
+
+_PART_BYTES: Final = 16 * LEAF_BLOCK_BYTES
+"""What one job reads and hashes: it stays in the cache of the core that does."""
 
 
 def verify_tree(path: Path, entry: FileEntry, *, workers: int | None = None) -> None:
@@ -45,17 +48,17 @@ def verify_tree(path: Path, entry: FileEntry, *, workers: int | None = None) -> 
 
 
 def _leaves(descriptor: int, length: int, workers: int | None) -> bytes:
-    starts = range(0, length, PART_BYTES)
+    starts = range(0, length, _PART_BYTES)
     parts: dict[int, bytes] = {}
 
     def work(worker: Worker, at: int) -> None:
-        wanted = min(PART_BYTES, length - at)
+        wanted = min(_PART_BYTES, length - at)
         got = 0
         while got < wanted and (more := os.preadv(descriptor, (worker.view[got:wanted],), at + got)):
             got += more
         parts[at] = block_hashes(worker.view[:got], LEAF_BLOCK_BYTES)
 
-    Crew(workers, jobs=len(starts), buffer_bytes=PART_BYTES).run(starts, work)
+    Crew(workers, jobs=len(starts), buffer_bytes=_PART_BYTES).run(starts, work)
     return b"".join(parts[at] for at in starts)
 
 
