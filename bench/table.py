@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bench import device, hash, keys, ledger, ledger_scale, policy, signers  # noqa: A004 - named after what they measure
+from bench import device, hash, keys, ledger, ledger_scale, policy, signing  # noqa: A004 - named after what they measure
 from bench.measure import Bench
 
 BENCHES = (
@@ -15,6 +16,16 @@ BENCHES = (
     Bench("signing.touched_blocks", "ms", hash.in_memory(hash.touched), goal="≤ 0.08"),
     Bench("signing.verify_envelope", "us", keys.verify_envelope, goal="≤ 1.25"),
     Bench("signing.pkcs11_p256", "signatures/s", signers.sign_on_token, goal="≥ 20", per=signers.SIGNATURES),
+    Bench("oms.sign_2GB", "s", signing.sign_one, goal="≤ 0.77"),
+    Bench("oms.verify_2GB", "s", signing.verify_one, goal="≤ 0.77"),
+    Bench("oms.memory_2GB", "B", signing.memory_one, goal="≤ 0.5"),
+    Bench("oms.sign_1000x1MB", "s", signing.sign_thousand, goal="≤ 0.45"),
+    Bench("oms.verify_1000x1MB", "s", signing.verify_thousand, goal="≤ 0.45"),
+    Bench("oms.memory_1000x1MB", "B", signing.memory_thousand, goal="≤ 0.5"),
+    Bench("oms.sign_20000x10KB", "s", signing.sign_many, goal="≤ 0.1"),
+    Bench("oms.verify_20000x10KB", "s", signing.verify_many, goal="≤ 0.1"),
+    Bench("oms.memory_20000x10KB", "B", signing.memory_many, goal="≤ 0.5"),
+    Bench("oms.verify_cold", "ms", signing.verify_cold, goal="≤ 0.5"),
     Bench("ledger.append_batch4096", "entries/s", ledger.append_batch, goal="≥ 0.15", per=ledger.BATCH),
     Bench("ledger.append_batch4096_twice", "entries/s", ledger.append_batch_twice, goal="≥ 0.25", per=ledger.BATCH),
     Bench("ledger.append_single", "ms", ledger.append_single, goal="≤ 6"),

@@ -119,10 +119,10 @@ def decode_base64(text: str, *, what: str) -> bytes:
         DecodeError: foreign characters, missing padding, or stray bits.
     """
     try:
-        data = base64.b64decode(text, validate=True)
+        data = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise DecodeError(f"{what}: not base64") from error
-    if base64.b64encode(data).decode("ascii") != text:
+    if binascii.b2a_base64(data, newline=False).decode("ascii") != text:
         raise DecodeError(f"{what}: base64 is not canonical")
     return data
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, MetaFile
@@ -45,6 +46,7 @@ from chopmark.errors import ChopmarkError, DecodeError, Refused
 from chopmark.keys import Algorithm, PublicKey, read_public_key
 from chopmark.statements import (
     Envelope,
+    OmsKey,
     Signature,
     Statement,
     Subject,
@@ -55,13 +57,16 @@ from chopmark.statements import (
     decode_statement,
     encode_envelope,
     encode_statement,
+    open_oms,
     publication_leaf,
     sign,
     statement_leaf,
     verify_oms,
 )
+from chopmark.statements.oms.certificates import OmsAuthorities
+from chopmark.statements.oms.wire import decode_listing
 from chopmark.trust import Limits, decode_trust, encode_trust, next_root, open_trust, pinned_root, sign_metadata
-from simulators import NOW, SimChannel, follower
+from simulators import NOW, SimChannel, follower, oms
 
 # A world to start from
 
@@ -123,6 +128,27 @@ def read_snapshot(data):
     return follow.snapshot(ROOT, stamp, data, last={}, channel="production", now=NOW)
 
 
+ROOT_OF_SIGNERS = oms.authority("root", oms.P384)
+AUTHORITY = ROOT_OF_SIGNERS.public_bytes(Encoding.PEM)
+LISTING = json.dumps(oms.statement({"a": b"1", "b/c": b"2"}), separators=(",", ":")).encode()
+CHAINED = oms.bundle(
+    oms.statement({"a": b"1"}),
+    oms.P256,
+    material=oms.chained(
+        oms.certificate("x", oms.P256, issuer="root", issuer_key=oms.P384, extensions=[(oms.SIGNS, True)])
+    ),
+)
+
+
+def read_signed_listing(data):
+    """Whatever somebody signs: both readers of a listing say the same of it."""
+    open_oms(oms.bundle(None, oms.P256, payload=data), OmsKey.read(oms.pem(oms.P256)))
+
+
+def read_chain(data):
+    open_oms(data, OmsAuthorities.read(AUTHORITY, now=oms.NOW))
+
+
 READERS = {
     "manifest": (decode_manifest, MANIFEST.encode(), None),
     "self-test": (
@@ -138,6 +164,12 @@ READERS = {
     "publication": (decode_leaf, publication_leaf(SNAP.digest), None),
     "oms envelope": (decode_oms, build_oms(MANIFEST, PACKAGER, name="x"), None),
     "oms": (lambda data: verify_oms(data, MANIFEST, PACKAGER.public), build_oms(MANIFEST, PACKAGER, name="x"), None),
+    "oms listing": (decode_listing, LISTING, None),
+    "oms signed listing": (read_signed_listing, LISTING, None),
+    "oms 0.2": (decode_listing, json.dumps(oms.old_statement({"a": b"1", "b": b"2"})).encode(), None),
+    "oms chain": (read_chain, CHAINED, None),
+    "oms authorities": (lambda data: OmsAuthorities.read(data, now=oms.NOW), AUTHORITY, None),
+    "oms key": (OmsKey.read, oms.pem(oms.P521), None),
     "trust": (read_trust, TRUST.trust, None),
     "root": (read_root, TRUST.first, TRUST.keys("owner-a", "owner-b")),
     "timestamp": (
