@@ -315,3 +315,35 @@ def test_keyless_with_a_real_fulcio_and_a_real_rekor(tmp_path, services, cosign,
         assert not (tmp_path / "forged.json").exists()
         assert not (tmp_path / "late.json").exists()
     assert_read_by_identity(tmp_path, cosign, tmp_path / "model.onnx.sigstore.json", issuer)
+
+
+def test_what_cosign_signs_and_a_real_rekor_logs_is_verified_here(acme, cosign, rekor):
+    sim, log = SimSigstore(acme / "sim"), generate(Algorithm.ED25519)
+    root, bundle = acme / "root.json", acme / "b.json"
+    root.write_bytes(trusted_root(rekor_key(ORIGIN, log.public), into=sim.trusted_root()))
+    (acme / "predicate.json").write_text('{"accuracy": 0.97}')
+    env = {**kit.ENV, "COSIGN_PASSWORD": "x"}
+
+    def signed(*argv):
+        subprocess.run([cosign, *argv], cwd=acme, check=True, capture_output=True, env=env, timeout=120)
+
+    signed("import-key-pair", "--key", "k.pem", "--output-key-prefix", "c")
+    words = ["--key", "c.key", "--bundle", bundle, "--signing-config", "signing.json", "--trusted-root", root, "-y"]
+    statement = ["--predicate", "predicate.json", "--type", "https://acme.example/x"]
+    with serving(sim) as issuer, rekor_running(rekor, acme, log) as url:
+        settings = config(root.read_bytes(), fulcio=issuer, issuer=issuer, rekor=url)
+        (acme / "signing.json").write_text(json.dumps(json.loads(settings)["signingConfig"]))
+        for what in (["sign-blob"], ["attest-blob", *statement]):
+            signed(*what, "model.onnx", *words)
+            verify = [
+                "sigstore",
+                "verify",
+                "--bundle",
+                str(bundle),
+                "--trusted-root",
+                str(root),
+                "--key",
+                str(acme / "k.pub"),
+            ]
+            assert run([*verify, str(acme / "model.onnx")]) == 0
+            assert run([*verify, str(acme / "filler")]) == 1

@@ -340,3 +340,33 @@ def test_a_signature_that_waits_for_a_witness_is_neither_made_nor_logged_twice(m
     assert logged["messageSignature"] == unlogged["messageSignature"]
     assert len(logged["verificationMaterial"]["tlogEntries"]) == 1
     assert Site.at(tmp_path / "acme").ledger.checkpoint.size == size
+
+
+def test_a_timestamp_authority_that_gives_none_leaves_nothing_behind(made, tmp_path, capsys):
+    sim, out = SimSigstore(tmp_path / "sim"), tmp_path / "b.json"
+    sim.timestamp = lambda _: b"no reply"
+    words = [
+        "-w",
+        str(made / "log"),
+        "sigstore",
+        "sign",
+        str(made / "model.onnx"),
+        "--key",
+        str(made / "k.pem"),
+        "--ledger",
+    ]
+    before = LogSite.at(made / "log").ledger.checkpoint.size
+    with serving(sim) as tsa:
+        assert run([*words, "--tsa", tsa, "--out", str(out)]) == 3
+    assert "no-timestamp" in capsys.readouterr().err
+    assert not out.exists()
+    assert LogSite.at(made / "log").ledger.checkpoint.size == before  # nothing was logged in vain
+
+
+def test_a_certificate_of_another_key(made, tmp_path, verify, capsys):
+    other = create(tmp_path / "other.pem", Algorithm.ECDSA_P256)
+    (tmp_path / "k.crt").write_bytes(SimSigstore(tmp_path / "sim").certify(other._key.public_key()))
+    words = ["sigstore", "sign", str(made / "model.onnx"), "--out", str(tmp_path / "b.json")]
+    assert run([*words, "--key", str(made / "k.pem"), "--certificate", str(tmp_path / "k.crt")]) == 2
+    assert run([*words, "--key", str(tmp_path / "other.pem"), "--certificate", str(tmp_path / "k.crt")]) == 0
+    assert verify((tmp_path / "b.json").read_bytes(), "--unlogged") == "wrong-key"

@@ -11,7 +11,7 @@ import pytest
 
 from chopmark.adapters.kms.file import generate
 from chopmark.artifacts import Digest
-from chopmark.errors import UsageError, VerificationError
+from chopmark.errors import DecodeError, UsageError, VerificationError
 from chopmark.keys import Algorithm
 from chopmark.statements import Envelope, Statement, Subject, sign
 from chopmark.statements.sigstore import (
@@ -20,6 +20,7 @@ from chopmark.statements.sigstore import (
     KeyHint,
     MessageSignature,
     bundle_of,
+    check_about,
     decode_bundle,
     encode_bundle,
     read_certificates,
@@ -112,3 +113,14 @@ def test_what_rekor_does_not_log_gets_no_bundle(algorithm):
         bundle_of(MessageSignature(digest=DIGEST, signature=signer.sign(FILE)), signer.public)
     assert refused.value.code == "not-loggable"
     assert not signer.public.verify_digest(signer.sign(FILE), DIGEST.value)
+
+
+@pytest.mark.parametrize("kind", ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"])
+def test_statements_of_others_may_hold_any_numbers(kind):
+    subject = [{"name": "m", "digest": {"sha256": DIGEST.hex, "sha512": "x"}}]
+    value = {"_type": kind, "subject": subject, "predicateType": "t", "predicate": {"accuracy": 0.97}}
+    assert check_about(json.dumps(value).encode(), DIGEST) == "t"
+    with pytest.raises(DecodeError, match="stands twice"):
+        check_about(json.dumps(value).replace('"_type"', '"subject": [], "_type"').encode(), DIGEST)
+    with pytest.raises(DecodeError):
+        check_about(json.dumps({**value, "_type": "https://in-toto.io/Statement/v2"}).encode(), DIGEST)

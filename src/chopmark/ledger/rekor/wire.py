@@ -54,6 +54,10 @@ _HASHES: Final[Mapping[str, tuple[str, int]]] = {
 """What Rekor v2 takes: how a key signs -> the hash that goes with it, and its length."""
 
 
+_FIRST: Final = "0"
+"""What a member that is left out says: clients in Go write no zeros."""
+
+
 class _Raw(canonical.Strict, frozen=True, kw_only=True):
     raw: str = msgspec.field(name="rawBytes")
 
@@ -103,7 +107,7 @@ class _Checkpoint(canonical.Strict, frozen=True, kw_only=True):
 
 
 class _Proof(canonical.Strict, frozen=True, kw_only=True):
-    log_index: str = msgspec.field(name="logIndex")
+    log_index: str = msgspec.field(name="logIndex", default=_FIRST)
     root_hash: str = msgspec.field(name="rootHash")
     tree_size: str = msgspec.field(name="treeSize")
     hashes: list[str] = []
@@ -111,7 +115,7 @@ class _Proof(canonical.Strict, frozen=True, kw_only=True):
 
 
 class _LogEntry(canonical.Strict, frozen=True, kw_only=True):
-    log_index: str = msgspec.field(name="logIndex")
+    log_index: str = msgspec.field(name="logIndex", default=_FIRST)
     log_id: _LogId = msgspec.field(name="logId")
     kind_version: _KindVersion = msgspec.field(name="kindVersion")
     integrated_time: str = msgspec.field(name="integratedTime", default="0")

@@ -8,6 +8,7 @@ Sigstore's own library, behind :class:`chopmark.statements.sigstore.ports.Sigsto
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,6 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from chopmark import canonical
 from chopmark.artifacts import Digest
 from chopmark.canonical import encode_base64
 from chopmark.errors import DecodeError, UsageError, VerificationError, foreign
@@ -24,6 +24,8 @@ from chopmark.statements.model import STATEMENT_TYPE, Envelope
 from chopmark.statements.sigstore.model import Bundle, Certificates, KeyHint, MessageSignature
 from chopmark.statements.wire import MAX_PAYLOAD_BYTES, MAX_SUBJECTS
 
+_TYPES: Final = frozenset({STATEMENT_TYPE, "https://in-toto.io/Statement/v0.1"})
+"""cosign still writes the older; subjects are the same in both."""
 _HINT: Final = "do not use this file; get file and bundle anew from whoever signed them"
 
 
@@ -151,11 +153,29 @@ def check_about(payload: bytes, artifact: Digest) -> str:
 
     Raises:
         VerificationError: ``bundle-mismatch``: it does not.
-        DecodeError: not an in-toto Statement v1.
+        DecodeError: not an in-toto Statement.
     """
-    statement = canonical.decode_as(payload, _Statement, what="statement in the bundle", max_bytes=MAX_PAYLOAD_BYTES)
-    if statement.type != STATEMENT_TYPE or not 0 < len(statement.subject) <= MAX_SUBJECTS:
-        raise DecodeError("statement in the bundle: not an in-toto Statement v1 with a subject")
+    statement = _read_statement(payload)
+    if statement.type not in _TYPES or not 0 < len(statement.subject) <= MAX_SUBJECTS:
+        raise DecodeError("statement in the bundle: not an in-toto Statement with a subject")
     if not any(subject.digest.get("sha256") == artifact.hex for subject in statement.subject):
         raise VerificationError("the statement in the bundle is about another file", code="bundle-mismatch", hint=_HINT)
     return statement.predicate_type
+
+
+def _read_statement(payload: bytes) -> _Statement:
+    """Read somebody's statement; unlike in ours, numbers in its predicate may be of any kind."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise DecodeError(f"statement in the bundle: more than the {MAX_PAYLOAD_BYTES:,} bytes allowed")
+    try:
+        value = json.loads(payload.decode("utf-8"), object_pairs_hook=_members)
+        return msgspec.convert(value, _Statement, strict=True)
+    except (ValueError, RecursionError) as error:  # msgspec's error is a ValueError
+        raise DecodeError(f"statement in the bundle: not one ({type(error).__name__})") from error
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise DecodeError("statement in the bundle: a member stands twice")
+    return members

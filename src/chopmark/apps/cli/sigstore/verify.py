@@ -48,8 +48,7 @@ def verify(
     \b
     Example:
         chopmark sigstore verify model.onnx --trusted-root trusted_root.json --key signer.pub
-        chopmark sigstore verify model.onnx --trusted-root trusted_root.json \\
-            --identity ci@acme.example --issuer https://accounts.acme.example
+        chopmark sigstore verify model.onnx --trusted-root root.json --identity ci@acme.example --issuer https://id.acme.example
     """
     from chopmark.artifacts import hash_file, read_file
     from chopmark.errors import UsageError
