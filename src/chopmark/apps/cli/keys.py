@@ -22,9 +22,6 @@ def keys() -> None:
     """
 
 
-keys.add_command(public)
-
-
 @keys.command("list")
 @click.pass_obj
 @answers
@@ -60,6 +57,9 @@ def list_(start: Path) -> Answer:
         for k in found
     ]
     return {"ok": True, "keys": found}, columns([("owner", "algorithm", "key id", "private half", "roles"), *rows])
+
+
+keys.add_command(public)
 
 
 @click.group(cls=Group)
