@@ -57,6 +57,9 @@ NOT_ON_A_DEVICE = (
     "chopmark.ledger.static",
     "chopmark.ledger.submit",
     "chopmark.ledger.tokens",
+    "chopmark.trust.change",
+    "chopmark.trust.difference",
+    "chopmark.trust.edit",
     "chopmark.apps.cli",
     "chopmark.apps.service",
     "chopmark.apps.operator",
@@ -143,7 +146,11 @@ SECOND_FACES = {
     "release.life": "reads the ledger; needs no repository",
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
+    "release.trusting": "changes of trust: the root owners' half",
     "release.workspace": "where things are; needs no repository",
+    "trust.change": "the root owners' half: what they sign",
+    "trust.difference": "as trust.change: what a change means, in words",
+    "trust.edit": "as trust.change: the usual edits",
 }
 
 MAX_LINES = 600
