@@ -238,6 +238,17 @@ def load_key(path: Path) -> Signer:
     return kms.load(path)
 
 
+def open_keys(place: str) -> list[Signer]:
+    """Open what *place* names: all keys of a folder, or one key.
+
+    Raises:
+        UndecidedError: there is none.
+        UsageError: it is no key of ours, or others may read it.
+    """
+    path = Path(place)
+    return kms.load_all(path) if path.is_dir() else [load_key(path)]
+
+
 def create_workspace(
     folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None = None
 ) -> Workspace:
