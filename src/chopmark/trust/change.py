@@ -58,9 +58,14 @@ class _Base(canonical.Strict, frozen=True, kw_only=True):
     sha256: str
 
 
+class _Signature(canonical.Strict, frozen=True, kw_only=True):
+    keyid: str
+    sig: str
+
+
 class _Metadata(canonical.Strict, frozen=True, kw_only=True):
     signed: dict[str, Any]
-    signatures: list[dict[str, Any]]
+    signatures: list[_Signature]
 
 
 class _Proposal(canonical.Strict, frozen=True, kw_only=True):
@@ -398,7 +403,7 @@ def decode_proposal(data: bytes) -> Proposal:
     if wire.v != 1 or not isinstance(value, dict):
         raise DecodeError(f"{_WHAT}: unknown version")
     if any(name not in _Proposal.__struct_fields__ for name in value):
-        raise DecodeError(f"{_WHAT}: a member that nobody would sign")
+        raise DecodeError(f"{_WHAT}: a member that nobody signs")
     return Proposal(
         workspace=canonical.decode_name(wire.workspace, what=_WHAT),
         base_version=wire.base.version,
@@ -412,6 +417,8 @@ def decode_proposal(data: bytes) -> Proposal:
 def _metadata(value: Any, kind: type[_S]) -> Metadata[_S]:
     """Return TUF metadata, if it is exactly what it was made of."""
     canonical.convert(value, _Metadata, what=_WHAT)
+    if set(value) != {"signed", "signatures"} or any(set(s) != {"keyid", "sig"} for s in value["signatures"]):
+        raise DecodeError(f"{_WHAT}: a member that nobody signs")
     try:
         metadata = Metadata[_S].from_dict(copy.deepcopy(value))
         if not isinstance(metadata.signed, kind) or _plain(metadata.to_dict()) != _plain(value):
