@@ -57,6 +57,10 @@ NOT_ON_A_DEVICE = (
     "chopmark.ledger.static",
     "chopmark.ledger.submit",
     "chopmark.ledger.tokens",
+    "chopmark.trust.change",
+    "chopmark.trust.difference",
+    "chopmark.trust.edit",
+    "chopmark.trust.proposal",
     "chopmark.apps.cli",
     "chopmark.apps.service",
     "chopmark.apps.operator",
@@ -157,7 +161,11 @@ SECOND_FACES = {
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
     "statements.sigstore": "tools and their adapter read bundles; a device does not",
+    "release.trusting": "changes of trust: the root owners' half",
     "release.workspace": "where things are; needs no repository",
+    "trust.change": "the root owners' half: what they sign",
+    "trust.difference": "as trust.change: what a change means, in words",
+    "trust.edit": "as trust.change: the usual edits",
 }
 
 MAX_LINES = 600

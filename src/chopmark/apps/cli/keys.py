@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``keys`` and ``trust``: which keys are here, and who may say what with them."""
+"""``keys``: which keys are here, and what they may say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.public import public
-from chopmark.apps.cli.render import Answer, answers, columns, dim, strong
+from chopmark.apps.cli.render import Answer, answers, columns, dim
 
 
 @click.group(cls=Group)
@@ -60,62 +60,3 @@ def list_(start: Path) -> Answer:
 
 
 keys.add_command(public)
-
-
-@click.group(cls=Group)
-def trust() -> None:
-    """root.json and trust.json: who may act, and who may say what.
-
-    \b
-    Example:
-        chopmark trust show
-    """
-
-
-@trust.command()
-@click.pass_obj
-@answers
-def show(start: Path) -> Answer:
-    """Show root, roles, limits and witnesses as they follow from the pin.
-
-    \b
-    Example:
-        chopmark trust show
-    """
-    from chopmark.apps.cli.wiring import Site
-
-    site = Site.at(start)
-    root, policy = site.root, site.trust
-    data = {
-        "ok": True,
-        "workspace": root.workspace,
-        "root": {"version": root.version, "sha256": root.digest, "expires": root.expires, "k": root.rule.k},
-        "roles": {
-            role.name: {
-                "owners": list(role.owners),
-                "k": role.k,
-                "algorithms": [sorted(map(str, group)) for group in role.algorithms],
-                "predicates": list(role.predicates),
-            }
-            for role in policy.roles.values()
-        },
-        "max_status_age_s": dict(policy.limits.max_status_age_s),
-        "witness_policy": policy.witness_policy,
-    }
-    rows = [
-        (
-            role.name,
-            f"{role.k} of {len(role.owners)}",
-            ", ".join(role.owners),
-            " + ".join("|".join(sorted(group)) for group in role.algorithms),
-        )
-        for role in policy.roles.values()
-    ]
-    return data, [
-        (
-            f"{strong(root.workspace)}  root {root.version}, {root.rule.k} of {len(root.rule.owners)} owners, "
-            f"expires {root.expires:%Y-%m-%d}"
-        ),
-        f"  pin {site.workspace.pin}",
-        *columns(rows, indent="  "),
-    ]

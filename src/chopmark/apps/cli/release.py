@@ -98,6 +98,34 @@ def approve(start: Path, name: str, owner: str) -> Answer:
     ]
 
 
+@release.command("sign-again")
+@click.argument("release")
+@click.option("--as", "owner", required=True, help="The owner whose keys sign; they must be on this machine.")
+@click.pass_obj
+@answers
+def sign_again(start: Path, release: str, owner: str) -> Answer:
+    """Add an approver's signatures to a RELEASE (v2, or digits of its hash) that is approved already.
+
+    For a change of trust that retires keys: what devices run needs enough signatures by keys that stay. The release
+    stays the same; operator and devices take over the envelope.
+
+    \b
+    Example:
+        chopmark release sign-again v2 --as owner-c
+    """
+    from chopmark.apps.cli import releasing
+    from chopmark.apps.cli.wiring import Site
+
+    done, index = releasing.sign_again(Site.at(start), release, owner)
+    counted = list(done.approvals.counted)
+    about = done.release
+    body = {"ok": True, "release": about.digest, "approvals": counted, "commit": done.commit, "index": index}
+    return body, [
+        good(f"{owner} signed {about.model} {about.version} again: commit {done.commit[:8]}, ledger entry {index}"),
+        f"  signed by {', '.join(counted)}; next: chopmark operator once",
+    ]
+
+
 @release.command()
 @click.argument("name")
 @click.pass_obj
