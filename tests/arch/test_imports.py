@@ -25,6 +25,7 @@ NOT_ON_A_DEVICE = (
     "chopmark.builds",
     "chopmark.inspection",
     "chopmark.policy",
+    "chopmark.statements.judge",
     "chopmark.channel.publish",
     "chopmark.channel.status",
     "chopmark.ledger.agreement",
@@ -140,9 +141,11 @@ SECOND_FACES = {
     "ledger.witness": "a server's half: being a witness",
     "release.evidence": "the ledger as a record of statements",
     "release.founding": "used once, by `chopmark init`",
+    "release.keyring": "what keys can do and what hangs on them; reads trust, needs no repository",
     "release.life": "reads the ledger; needs no repository",
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
+    "statements.judge": "history: devices and gates know current keys only",
     "release.workspace": "where things are; needs no repository",
 }
 

@@ -32,6 +32,7 @@ from chopmark.policy import (
     replay,
 )
 from chopmark.release.gate import APPROVER, find_vsa, gather, newest_release
+from chopmark.release.keyring import in_force
 from chopmark.release.model import MAIN, ModelRelease
 from chopmark.release.ports import Committer, EvidenceSource, GitHost
 from chopmark.release.propose import check_fallbacks
@@ -184,12 +185,14 @@ def approve(
 
     Args:
         signers: all keys of the owner that the role asks for.
+        at: now; keys that have expired by then count for nothing.
 
     Raises:
         VerificationError: anything of steps 1 to 4, ``evidence-denied`` among them; nothing was signed.
         UndecidedError: the ledger cannot be read.
         UsageError: the keys are no approver's, or not all that the role asks for.
     """
+    trust = in_force(trust, now=at)
     proposed = read_proposal(host, branch, trust)
     facts = gather(source, trust)
     if isinstance(facts, Unavailable):

@@ -158,6 +158,25 @@ class Workspace:
         data = read_file(folder / f"{root.trust.version}.trust.json", max_bytes=MAX_TRUST_BYTES)
         return root, open_trust(root, data)
 
+    def trusted_before(self) -> tuple[TrustPolicy, ...]:
+        """Return the earlier versions of trust.json, oldest first, each as a root of the chain from the pin names it.
+
+        They say what was believed then, and grant nothing now. One whose file is missing is passed over.
+
+        Raises:
+            Refused: ``root-untrusted``, ``trust-mismatch``.
+        """
+        folder = self.repository / "trust"
+        root = pinned_root(read_file(folder / "1.root.json", max_bytes=MAX_ROOT_BYTES), self.pin)
+        found: dict[int, TrustPolicy] = {}
+        while (after := folder / f"{root.version + 1}.root.json").exists():
+            path = folder / f"{root.trust.version}.trust.json"
+            if path.exists():
+                found[root.trust.version] = open_trust(root, read_file(path, max_bytes=MAX_TRUST_BYTES))
+            root = next_root(root, read_file(after, max_bytes=MAX_ROOT_BYTES))
+        found.pop(root.trust.version, None)
+        return tuple(found.values())
+
     def log_place(self, trust: TrustPolicy) -> LogPlace:
         """Return where the ledger is, as *trust* and the workspace say."""
         log, policy = trust.active_log, WitnessPolicy.parse(trust.witness_policy)

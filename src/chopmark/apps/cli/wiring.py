@@ -64,9 +64,21 @@ class Site:
     def trust(self) -> TrustPolicy:
         return self._trusted[1]
 
+    @cached_property
+    def trust_before(self) -> tuple[TrustPolicy, ...]:
+        """What trust.json said before: history is judged by it, and nothing else."""
+        return self.workspace.trusted_before()
+
     def signers(self, owner: str) -> list[Signer]:
-        """Return all keys of *owner*; UndecidedError where they are on another machine."""
-        return kms.load_all(self.workspace.owner_keys(owner))
+        """Return the keys that *owner* may sign with now.
+
+        Raises:
+            UndecidedError: they are on another machine.
+            VerificationError: ``key-expired``, ``key-retired``.
+        """
+        from chopmark.release.keyring import usable
+
+        return usable(kms.load_all(self.workspace.owner_keys(owner)), self.trust, owner, now=self.clock.now())
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -103,7 +115,7 @@ class Site:
 
         size = self.ledger.checkpoint.size
         if self._releases_at[0] != size:
-            self._releases_at = (size, approved_in_ledger(self.statements(), self.trust))
+            self._releases_at = (size, approved_in_ledger(self.statements(), self.trust, before=self.trust_before))
         return self._releases_at[1]
 
     _releases_at: tuple[int, Mapping[Digest, Release]] = (-1, {})
@@ -182,7 +194,8 @@ class Site:
 
     def status_host(self) -> StatusHost:
         """Return the security host itself, with its keys: where nothing else runs, or the workspace is being made."""
-        return _status_host(self.workspace.security, self.trust, self.signers("status-host"))
+        # No calendar stops the status: an expired key of its host is doctor's to report.
+        return _status_host(self.workspace.security, self.trust, kms.load_all(self.workspace.owner_keys("status-host")))
 
     def witnesses(self) -> dict[str, WitnessClient]:
         """Return the way to each witness."""
@@ -204,7 +217,8 @@ class Site:
 
         logs = {log.origin: [VerifierKey.decode(key) for key in log.require] for log in self.trust.logs}
         store = witness.load(self.workspace.witness_db(WITNESS))
-        return Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
+        signers = kms.load_all(self.workspace.owner_keys(WITNESS))
+        return Witness(name=WITNESS, signers=signers, logs=logs, store=store, clock=self.clock)
 
 
 def check_new(folder: Path) -> None:
@@ -309,6 +323,7 @@ def _found(
     from chopmark.release.founding import OWNERS, ROOT_OWNERS, default_trust, found
     from chopmark.trust import LogKeys
 
+    now = SystemClock().now()
     logs = tuple(log_key(origin, key).encode() for key in public["log"])
     policy = [f"log {vkey}" for vkey in logs]
     policy += [f"witness {WITNESS} {witness_key(WITNESS, public[WITNESS][0]).encode()}", f"quorum {WITNESS}", ""]
@@ -317,9 +332,10 @@ def _found(
         owners={owner: public[owner] for owner in OWNERS},
         logs=(LogKeys(origin=origin, require=logs),),
         witness_policy="\n".join(policy),
+        made=now,
     )
     signers = [signer for owner in ROOT_OWNERS for signer in kms.load_all(keys / owner)]
-    return found(trust, channels=[channel], root_signers=signers, now=SystemClock().now()), trust
+    return found(trust, channels=[channel], root_signers=signers, now=now), trust
 
 
 def _make_stores(workspace: Workspace, origin: str, trust: TrustPolicy) -> None:
