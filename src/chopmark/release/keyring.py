@@ -20,7 +20,7 @@ from typing import Final
 
 from chopmark.artifacts import Digest
 from chopmark.errors import VerificationError
-from chopmark.keys import Algorithm, AlgorithmGroup, OwnerCount, PublicKey, Signer, count_owners
+from chopmark.keys import Algorithm, AlgorithmGroup, OwnerCount, OwnerRule, PublicKey, Signer, count_owners
 from chopmark.release.live import Live
 from chopmark.statements import Envelope, decode_statement, short_type
 from chopmark.trust import RetiredKey, TrustPolicy
@@ -240,6 +240,7 @@ def impact(
     live: Iterable[Live],
     entries: Iterable[tuple[int, Envelope]],
     files: Mapping[str, Collection[str]],
+    root: OwnerRule,
     since: int = 0,
 ) -> Impact:
     """Return what is lost with *keys*.
@@ -248,6 +249,7 @@ def impact(
         live: every live release.
         entries: the ledger's statements, with their index.
         files: TUF role -> ids of the keys that sign it.
+        root: whom root.json counts.
         since: leave out entries with a lower index.
     """
     gone = frozenset(key.keyid for key in keys)
@@ -256,11 +258,12 @@ def impact(
     roles = [role for role in trust.roles.values() if any(key.owner in role.owners for key in keys)]
     held = dict.fromkeys(name for name, keyids in sorted(files.items()) if gone & set(keyids))
     named = dict.fromkeys([*(role.name for role in roles), *(_FILE_POWERS[f] for f in held if f in _FILE_POWERS)])
+    affected = [RoleImpact(role=role.name, k=role.k, able=able(after, role.name)) for role in roles if gone & current]
+    if any(key.keyid in gone for owner in root.owners for key in owner.keys):
+        affected.append(RoleImpact(role="root", k=root.k, able=_able(root, gone)))
     return Impact(
         keys=tuple(keys),
-        roles=tuple(
-            RoleImpact(role=role.name, k=role.k, able=able(after, role.name)) for role in roles if gone & current
-        ),
+        roles=tuple(affected),
         releases=tuple(_release_impact(one, trust, after) for one in live if _signers(one.envelope) & gone),
         files=tuple(held),
         signed=signed_by(keys, entries, since=since),
@@ -270,8 +273,15 @@ def impact(
 
 def able(trust: TrustPolicy, role: str) -> tuple[str, ...]:
     """Return the owners of *role* that have a key for every algorithm that it asks for."""
-    rule = trust.rule(role)
-    return tuple(owner.name for owner in rule.owners if _meets({k.algorithm for k in owner.keys}, rule.algorithms))
+    return _able(trust.rule(role), ())
+
+
+def _able(rule: OwnerRule, gone: Collection[str]) -> tuple[str, ...]:
+    return tuple(
+        owner.name
+        for owner in rule.owners
+        if _meets({key.algorithm for key in owner.keys if key.keyid not in gone}, rule.algorithms)
+    )
 
 
 def signed_by(

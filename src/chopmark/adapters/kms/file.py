@@ -45,8 +45,11 @@ def generate(algorithm: Algorithm) -> FileSigner:
     return FileSigner(_generate(algorithm))
 
 
-def create(path: Path, algorithm: Algorithm) -> FileSigner:
+def create(path: Path, algorithm: Algorithm, *, passphrase: bytes | None = None) -> FileSigner:
     """Make a key and write it to *path*.
+
+    Args:
+        passphrase: what the file is encrypted with; None to leave it plain.
 
     Raises:
         UsageError: a file is there already; keys are never overwritten.
@@ -54,7 +57,10 @@ def create(path: Path, algorithm: Algorithm) -> FileSigner:
     if path.exists():
         raise UsageError(f"{path}: a key is there already", hint="keys are not overwritten; choose another name")
     key = _generate(algorithm)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        lock = serialization.BestAvailableEncryption(passphrase)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_file(path, pem, mode=0o600)
     return FileSigner(key)

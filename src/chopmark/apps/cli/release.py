@@ -98,6 +98,38 @@ def approve(start: Path, name: str, owner: str) -> Answer:
     ]
 
 
+@release.command("sign-again")
+@click.argument("which")
+@click.option("--as", "owner", required=True, help="The owner whose current keys sign; they must be on this machine.")
+@click.pass_obj
+@answers
+def sign_again(start: Path, which: str, owner: str) -> Answer:
+    """Sign WHICH approved release (v1, or digits of its hash) with new keys, before the old ones go.
+
+    Its payload and its hash stay what they are; devices take the new envelope when the operator has published it.
+
+    \b
+    Example:
+        chopmark release sign-again 3fa1c2d4 --as owner-c
+    """
+    from chopmark.apps.cli import releasing
+    from chopmark.apps.cli.wiring import Site
+
+    done = releasing.sign_release_again(Site.at(start), which, owner)
+    counted = list(done.count.counted)
+    body = {
+        "ok": True,
+        "release": done.release.digest,
+        "approvals": counted,
+        "commit": done.commit,
+        "entry": done.index,
+    }
+    return body, [
+        good(f"{done.release.model} v{done.release.version} carries the new signatures of {owner}; entry {done.index}"),
+        f"  signed by {', '.join(counted)}; next: chopmark operator once, then keys rotate {owner} --finish",
+    ]
+
+
 @release.command()
 @click.argument("name")
 @click.pass_obj

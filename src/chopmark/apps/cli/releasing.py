@@ -35,7 +35,9 @@ from chopmark.release import (
     read_policy,
     withdraw,
 )
-from chopmark.statements import PredicateType, encode_envelope, sign, verified
+from chopmark.release.resign import SignedAgain, sign_again
+from chopmark.statements import PredicateType, encode_envelope, sign
+from chopmark.statements.judge import judged
 
 RUNTIME_RANGE = ">=1.20,<2"
 
@@ -147,6 +149,19 @@ def _owner_keys(site: Site, owner: str) -> list[Signer]:
     return site.signers(owner)
 
 
+def sign_release_again(site: Site, text: str, owner: str) -> SignedAgain:
+    """Add the signatures of *owner*'s current keys to the release that *text* names."""
+    return sign_again(
+        named_release(site, text),
+        host=site.git,
+        ledger=site.evidence,
+        trust=site.trust,
+        signers=_owner_keys(site, owner),
+        by=site.committer("maintainer"),
+        at=site.clock.now(),
+    )
+
+
 def check_release(site: Site, name: str) -> Checked:
     """Decide over the release *name*."""
     done = check(f"release/{name}", host=site.git, gate=site.gate())
@@ -238,8 +253,16 @@ def wanted_releases(site: Site) -> tuple[Release, ...]:
 
 def revoked_digests(site: Site) -> frozenset[Digest]:
     """Return the releases and packages that the security owners revoked, by what the ledger holds."""
-    found = verified(site.statements(), site.trust, kind=PredicateType.REVOCATION, role="security")
-    return frozenset(statement.statement.subject.digest for _, statement in found)
+    log = site.trust.active_log.origin  # a revocation outlives the keys that it was signed with
+    found = judged(
+        site.statements(),
+        site.trust,
+        log=log,
+        kind=PredicateType.REVOCATION,
+        role="security",
+        before=site.trust_before,
+    )
+    return frozenset(one.statement.subject.digest for _, one in found)
 
 
 def _decided(decision: Decision) -> None:

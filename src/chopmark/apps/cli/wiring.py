@@ -6,17 +6,18 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chopmark.adapters.kms import file as kms
-from chopmark.artifacts import sync_folder, write_file
+from chopmark.artifacts import read_file, sync_folder, write_file
 from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
-from chopmark.errors import UsageError
-from chopmark.keys import Algorithm, PublicKey, Signer
+from chopmark.errors import ChopmarkError, UsageError
+from chopmark.keys import Algorithm, PublicKey, Signer, read_public_key
 from chopmark.release.workspace import CONFIG, Workspace, open_workspace, write_config
 from chopmark.statements import Envelope, Statement, sign
 from chopmark.trust import TrustedRoot, TrustPolicy
@@ -38,6 +39,24 @@ if TYPE_CHECKING:
     from chopmark.release.founding import Founding
 
 WITNESS: Final = "witness-1"
+MAX_KEYS: Final = 100
+_MAX_PUBLIC_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """A private key on this machine.
+
+    Attributes:
+        path: of the private half; the public one stands beside it, ``.pub``, where a command made it.
+    """
+
+    path: Path
+    public: PublicKey
+
+    @property
+    def public_path(self) -> Path:
+        return self.path.with_suffix(".pub")
 
 
 class Site:
@@ -79,6 +98,26 @@ class Site:
         from chopmark.release.keyring import usable
 
         return usable(kms.load_all(self.workspace.owner_keys(owner)), self.trust, owner, now=self.clock.now())
+
+    def keys_here(self, owner: str) -> tuple[KeyFile, ...]:
+        """Return the keys of *owner* whose private half is on this machine, by file name.
+
+        A key that cannot be opened without somebody's help is known by the public half beside it, or not at all.
+        """
+        folder = self.workspace.owner_keys(owner)
+        found = []
+        for path in sorted((*folder.glob("*.pem"), *folder.glob("*.uri"))):
+            with suppress(ChopmarkError):
+                found.append(KeyFile(path=path, public=_public_half(path)))
+        return tuple(found)
+
+    def use_for_git(self, owner: str, key: KeyFile) -> None:
+        """Make *key* the one that *owner* signs commits with.
+
+        Raises:
+            UsageError: it is not a plain file, and Git would have to open it.
+        """
+        kms.export_openssh(kms.load(key.path), self.workspace.owner_keys(owner) / "git")
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -250,6 +289,40 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def load_key(path: Path) -> Signer:
     """Open a private key file."""
     return kms.load(path)
+
+
+def public_half(path: Path) -> PublicKey:
+    """Return the public half of a private key file.
+
+    Raises:
+        UsageError, UndecidedError: it cannot be opened.
+    """
+    return kms.load(path).public
+
+
+def _public_half(path: Path) -> PublicKey:
+    beside = path.with_suffix(".pub")
+    return read_public_key(read_file(beside, max_bytes=_MAX_PUBLIC_BYTES)) if beside.exists() else public_half(path)
+
+
+def make_keys(folder: Path, algorithms: Sequence[Algorithm], *, passphrase: bytes | None) -> tuple[KeyFile, ...]:
+    """Make one key of each algorithm in *folder*, mode 0600, with its public half beside it.
+
+    A key that is there already stays; the new one is ``ed25519-2.pem``, and so on.
+
+    Args:
+        passphrase: what the files are encrypted with; None for none.
+    """
+    made = []
+    for algorithm in algorithms:
+        taken = (folder / f"{algorithm}{suffix}.pem" for suffix in ("", *(f"-{n}" for n in range(2, MAX_KEYS))))
+        path = next((path for path in taken if not path.exists()), None)
+        if path is None:
+            raise UsageError(f"{folder}: holds {MAX_KEYS - 1} keys of {algorithm}", hint="move old ones away")
+        key = KeyFile(path=path, public=kms.create(path, algorithm, passphrase=passphrase).public)
+        write_file(key.public_path, key.public.pem.encode())
+        made.append(key)
+    return tuple(made)
 
 
 def create_workspace(
