@@ -143,8 +143,10 @@ SECOND_FACES = {
     "release.founding": "used once, by `chopmark init`",
     "release.keyring": "what keys can do and what hangs on them; reads trust, needs no repository",
     "release.life": "reads the ledger; needs no repository",
+    "release.live": "what devices may be told to run, approved or not",
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
+    "release.resign": "used when an approver's key goes",
     "statements.judge": "history: devices and gates know current keys only",
     "release.workspace": "where things are; needs no repository",
 }

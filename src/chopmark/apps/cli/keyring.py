@@ -117,14 +117,20 @@ def find_keys(site: Site, text: str) -> tuple[KnownKey, ...]:
     known = known_keys(site)
     if of_owner := tuple(key for key in known if key.owner == text):
         return of_owner
-    path = Path(text)
-    prefix = read_any_public(path).keyid if text and path.is_file() else text.lower()
+    prefix = read_any_public(Path(text)).keyid if _is_file(text) else text.lower()
     found = tuple(key for key in known if key.keyid.startswith(prefix)) if len(prefix) >= MIN_DIGITS else ()
     if len(found) != 1:
         hint = "see: chopmark keys list"
         what = f"names {len(found)} keys of trust.json" if found else "is no owner and no key of trust.json"
         raise UsageError(f"{text[:80] or 'nothing'}: {what}", code="no-key", hint=hint)
     return found
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or no name at all
+        return False
 
 
 def read_any_public(path: Path) -> PublicKey:
