@@ -58,6 +58,9 @@ NOT_ON_A_DEVICE = (
     "chopmark.ledger.static",
     "chopmark.ledger.submit",
     "chopmark.ledger.tokens",
+    "chopmark.trust.change",
+    "chopmark.trust.difference",
+    "chopmark.trust.edit",
     "chopmark.apps.cli",
     "chopmark.apps.service",
     "chopmark.apps.operator",
@@ -147,8 +150,12 @@ SECOND_FACES = {
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
     "release.resign": "used when an approver's key goes",
-    "statements.judge": "history: devices and gates know current keys only",
+    "release.trusting": "changes of trust: the root owners' half",
     "release.workspace": "where things are; needs no repository",
+    "statements.judge": "history: devices and gates know current keys only",
+    "trust.change": "the root owners' half: what they sign",
+    "trust.difference": "as trust.change: what a change means, in words",
+    "trust.edit": "as trust.change: the usual edits",
 }
 
 MAX_LINES = 600

@@ -201,7 +201,7 @@ def _too_late(old: RetiredKey, *, role: str, log: str, index: int) -> Verificati
     }
     if old.log != log:
         why = f"by an index of {old.log}, and entry {index} stands in {log}: which came first cannot be told"
-    elif old.until == 0:
+    elif old.until == 0 and old.reason is RetiredFor.COMPROMISED:
         why = "and nobody knows since when"
     else:
         why = f"from entry {old.until} on, and this is entry {index}"

@@ -63,6 +63,16 @@ class TrustFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RootClaims:
+    """What a root says, whoever signed it: nothing follows from it."""
+
+    workspace: str
+    rule: OwnerRule
+    trust: TrustFile
+    reset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedRoot:
     """A root that was verified against its predecessor or its pin.
 
@@ -232,7 +242,24 @@ def _parse(data: bytes) -> Metadata[Root]:
 
 def _self_signed(data: bytes) -> TrustedRoot:
     metadata = _parse(data)
-    root = metadata.signed
+    claims = read_claims(metadata.signed)
+    _check_signed(metadata, metadata.signed, claims.rule, whose="its own")
+    return TrustedRoot(
+        data=data,
+        tuf=metadata.signed,
+        workspace=claims.workspace,
+        rule=claims.rule,
+        trust=claims.trust,
+        reset=claims.reset,
+    )
+
+
+def read_claims(root: Root) -> RootClaims:
+    """Return what *root* says.
+
+    Raises:
+        Refused: ``root-untrusted``: no root that any rule can rest on.
+    """
     try:
         extension = canonical.convert(root.unrecognized_fields.get(EXTENSION), _Extension, what="root.json")
         rule = _rule(root, extension.rule)
@@ -245,10 +272,7 @@ def _self_signed(data: bytes) -> TrustedRoot:
         raise
     except ChopmarkError as error:
         raise Refused("root-untrusted", error.message) from error
-    _check_signed(metadata, root, rule, whose="its own")
-    return TrustedRoot(
-        data=data, tuf=root, workspace=extension.workspace, rule=rule, trust=named, reset=extension.reset
-    )
+    return RootClaims(workspace=extension.workspace, rule=rule, trust=named, reset=extension.reset)
 
 
 def _rule(root: Root, rule: _Rule) -> OwnerRule:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Final
 import click
 
 from chopmark.apps.cli.releasing import head_of_main
-from chopmark.apps.cli.wiring import KeyFile, Site, public_half
-from chopmark.artifacts import read_file
+from chopmark.apps.cli.wiring import KeyFile, Site, make_keys, public_half
+from chopmark.artifacts import Digest, read_file
 from chopmark.channel.follow import MAX_TARGETS_BYTES, signed_targets
 from chopmark.errors import UsageError, VerificationError
 from chopmark.keys import Algorithm, PublicKey, read_public_key
@@ -203,9 +203,24 @@ def fresh_keys(site: Site, owner: str) -> tuple[KeyFile, ...]:
     return tuple(key for key in site.keys_here(owner) if key.public.keyid not in known)
 
 
-def overlap(site: Site, owner: str) -> Turn:
-    """Return the first half of a rotation: every fresh key of *owner* beside those that are there."""
-    return Turn(add={owner: tuple(key.public for key in fresh_keys(site, owner))})
+def overlap(site: Site, owner: str, asked: Sequence[str], *, passphrase: Callable[[], bytes] | None = None) -> Turn:
+    """Return the first half of a rotation: a fresh key of each algorithm beside those that *owner* has.
+
+    Fresh keys that are on this machine are taken: an earlier attempt made them, or `keys new` did.
+
+    Raises:
+        UsageError: ``no-owner``: trust.json has no such owner.
+    """
+    if owner not in site.trust.owners:
+        raise UsageError(f"{owner[:80]}: trust.json has no such owner", code="no-owner", hint="chopmark keys list")
+    wanted = wanted_algorithms(site, owner, asked, hybrid=False)
+    fresh = {key.public.algorithm: key.public for key in fresh_keys(site, owner)}
+    missing = [algorithm for algorithm in wanted if algorithm not in fresh]
+    if missing:
+        folder = site.workspace.owner_keys(owner)
+        made = make_keys(folder, missing, passphrase=None if passphrase is None else passphrase())
+        fresh |= {key.public.algorithm: key.public for key in made}
+    return Turn(add={owner: tuple(fresh[algorithm] for algorithm in wanted)})
 
 
 def finish(site: Site, owner: str) -> Turn:
@@ -213,15 +228,10 @@ def finish(site: Site, owner: str) -> Turn:
 
     Raises:
         UsageError: ``rotation-unfinished``: there is nothing to take away: the new key is not in trust.json.
-        VerificationError: ``releases-unsigned``: live releases still rest on the old keys.
+        VerificationError: ``releases-would-stop``: live releases still rest on the old keys.
     """
     held = [key for key in known_keys(site) if key.owner == owner and key.state in _LIVE]
     newest = {key.key.algorithm: key for key in held}  # trust.json keeps them in the order in which they came
-    newest |= {
-        key.key.algorithm: key
-        for key in sorted(held, key=lambda k: k.left if k.left is not None else timedelta.max)
-        if key.left is not None
-    }
     going = tuple(key for key in held if newest[key.key.algorithm] is not key)
     if not going:
         raise UsageError(
@@ -264,13 +274,13 @@ def check_releases(found: Impact) -> None:
     """Check that no live release would lose its approvals.
 
     Raises:
-        VerificationError: ``releases-unsigned``, with the releases and who still counts for each.
+        VerificationError: ``releases-would-stop``, with the releases and who still counts for each.
     """
     if found.lost:
         names = [f"{one.live.release.model} v{one.live.release.version}" for one in found.lost]
         raise VerificationError(
             f"to be signed again first: {', '.join(names)}",
-            code="releases-unsigned",
+            code="releases-would-stop",
             hint=f"chopmark release sign-again {found.lost[0].live.release.digest.short} --as OWNER, with current keys",
             evidence={"releases": [str(one.live.release.digest) for one in found.lost]},
         )
@@ -288,3 +298,95 @@ def _check_roles(site: Site, keys: Sequence[KnownKey], add: Mapping[str, tuple[P
                 code="role-unmeetable",
                 hint=f"make the key that takes its place first: chopmark keys new {owner}",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A change of trust that was written down for root owners to sign.
+
+    Attributes:
+        place: a file, or a branch.
+        waiting: root owners whose signature would help.
+    """
+
+    place: str
+    version: int
+    digest: Digest
+    waiting: tuple[str, ...]
+
+
+def propose_turn(site: Site, turn: Turn, *, branch: bool, out: Path | None, stop_releases: bool = False) -> Proposed:
+    """Write down what *turn* asks for as a proposal.
+
+    Raises:
+        UsageError: a file is in the way; a role could not be met.
+        VerificationError: ``releases-would-stop``; a key that has expired would stay.
+    """
+    from chopmark.apps.cli.trust.places import Now, branch_of, write_proposal
+    from chopmark.release.trusting import live_releases as approved_live
+    from chopmark.release.trusting import losing, propose, refuse_losing
+    from chopmark.trust import RetiredFor
+    from chopmark.trust.change import Standing, progress, unchanged
+    from chopmark.trust.edit import add_key, remove_key
+
+    standing, now = Standing(root=site.root, trust=site.trust), site.clock.now()
+    wanted = unchanged(standing)
+    end = now + timedelta(seconds=site.trust.limits.key_life_s)
+    for owner, fresh in turn.add.items():
+        for key in fresh:
+            wanted = add_key(wanted, owner, key, expires=end)
+    for old in turn.retire:
+        reason, log = RetiredFor(turn.reason), site.trust.active_log.origin
+        wanted = remove_key(wanted, old.keyid, reason=reason, until=turn.until, log=log)
+    targets = read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES)
+    done = propose(standing, wanted, targets=targets, now=now)
+    if not stop_releases and turn.retire:
+        live = approved_live(site.git, head_of_main(site), site.trust)
+        refuse_losing(losing(live, done.wanted.trust))
+    place = branch_of(done.proposal.version) if branch else str(out or f"trust-{done.proposal.version}.proposal.json")
+    if not branch and Path(place).exists():
+        raise UsageError(f"{place}: exists", hint="name another with --out, or remove it")
+    message = f"Propose trust {done.proposal.version}"
+    write_proposal(done.proposal, place, Now(standing=standing, site=site), message=message)
+    return Proposed(
+        place=place,
+        version=done.proposal.version,
+        digest=done.proposal.digest,
+        waiting=progress(standing, done.proposal).waiting,
+    )
+
+
+def proposed_json(done: Proposed, turn: Turn) -> dict[str, object]:
+    """Return a proposal about keys, for programs."""
+    return {
+        "ok": True,
+        "proposal": done.place,
+        "version": done.version,
+        "digest": done.digest,
+        "waiting": done.waiting,
+        "add": [{"owner": o, "keyid": k.keyid, "algorithm": k.algorithm} for o, keys in turn.add.items() for k in keys],
+        "retire": [{"owner": k.owner, "keyid": k.keyid, "algorithm": k.key.algorithm} for k in turn.retire],
+        "reason": turn.reason if turn.retire else None,
+        "until": turn.until if turn.retire else None,
+    }
+
+
+def current_keys(site: Site, text: str) -> tuple[KnownKey, ...]:
+    """Return what :func:`find_keys` returns; of an owner, only the keys that are not retired."""
+    found = find_keys(site, text)
+    live = tuple(key for key in found if key.state is not KeyState.RETIRED)
+    return live or found
+
+
+def use_newest_for_git(site: Site, owner: str) -> None:
+    """Let *owner* sign commits with the newest Ed25519 key, where their commit key is on this machine."""
+    if not (site.workspace.owner_keys(owner) / "git").exists():
+        return
+    counted = {key.keyid: n for n, key in enumerate(site.trust.owners[owner].keys)}
+    ours = [
+        file
+        for file in site.keys_here(owner)
+        if file.public.keyid in counted and file.public.algorithm is Algorithm.ED25519
+    ]
+    if ours:
+        site.use_for_git(owner, max(ours, key=lambda file: counted[file.public.keyid]))

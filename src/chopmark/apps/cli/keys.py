@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``keys`` and ``trust``: which keys are here, and who may say what with them."""
+"""``keys``: which keys are here, and what they may say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from chopmark.apps.cli.lazy import Group
-from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, strong
+from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, say, strong
 from chopmark.canonical import check_name
 from chopmark.keys import Algorithm
 from chopmark.release.keyring import Impact, KeyState, KnownKey, ReleaseImpact
 from chopmark.statements import short_type
 
+if TYPE_CHECKING:
+    from chopmark.apps.cli.keyring import Proposed, Turn
+
 ALGORITHMS: Final = [str(algorithm) for algorithm in Algorithm]
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+
+
+def _proposing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *command* the options that say where its proposal goes."""
+    out = click.option("--out", type=_FILE, help="Where to write the proposal; default: trust-N.proposal.json.")
+    return click.option("--branch", is_flag=True, help="…or commit it on a branch trust/N.")(out(command))
 
 
 @click.group(cls=Group)
@@ -185,6 +195,127 @@ def impact(start: Path, which: str, since: int) -> Answer:
     return {"ok": True, **keyring.impact_json(found)}, [*_impact_lines(found), *_next(found)]
 
 
+@keys.command()
+@click.argument("owner")
+@click.option("--finish", is_flag=True, help="The second half: take the old keys away, now that the new ones count.")
+@click.option("--algorithm", "algorithms", multiple=True, type=click.Choice(ALGORITHMS), help="Only keys of these.")
+@click.option("--encrypt", is_flag=True, help="Ask for a passphrase, and encrypt new files with it.")
+@click.option("--passphrase-file", type=_FILE, help="…or read it from the first line of this file (mode 0600).")
+@_proposing
+@click.pass_obj
+@answers
+def rotate(
+    start: Path,
+    owner: str,
+    *,
+    finish: bool,
+    algorithms: tuple[str, ...],
+    encrypt: bool,
+    passphrase_file: Path | None,
+    branch: bool,
+    out: Path | None,
+) -> Answer:
+    """Replace the keys of OWNER, in two halves, so that old and new keys overlap.
+
+    First: makes new keys here, and proposes them beside the old ones; new keys that are here already are taken. With
+    --finish, when that proposal was applied: proposes that the old ones go, as superseded. What they signed until now
+    stays believed, as history.
+
+    \b
+    Example:
+        chopmark keys rotate tester
+        chopmark trust sign trust-2.proposal.json --keys KEYS   and so on, then trust apply
+        chopmark keys rotate tester --finish
+    """
+    from chopmark.apps.cli import keyring
+    from chopmark.apps.cli.wiring import Site
+
+    site = Site.at(start)
+    if finish:
+        turn = keyring.finish(site, owner)
+    else:
+        locked = encrypt or passphrase_file is not None
+        secret = (lambda: keyring.new_passphrase(passphrase_file)) if locked else None
+        turn = keyring.overlap(site, owner, algorithms, passphrase=secret)
+    done = keyring.propose_turn(site, turn, branch=branch, out=out)
+    if finish:
+        keyring.use_newest_for_git(site, owner)
+    after = f"chopmark keys rotate {owner} --finish, when it is applied and open releases are merged"
+    return keyring.proposed_json(done, turn), _proposed_lines(done, turn, after="" if finish else after)
+
+
+@keys.command()
+@click.argument("which", nargs=-1, required=True)
+@click.option("--reason", type=click.Choice(["compromised", "superseded"]), required=True, help="Why.")
+@click.option(
+    "--since",
+    type=click.IntRange(0),
+    help="Ledger entries below it still count; default: all of now where superseded, none where compromised.",
+)
+@click.option("--stop-releases", is_flag=True, help="Let live releases lose their approval: devices refuse them.")
+@_proposing
+@click.pass_obj
+@answers
+def revoke(
+    start: Path,
+    which: tuple[str, ...],
+    *,
+    reason: str,
+    since: int | None,
+    stop_releases: bool,
+    branch: bool,
+    out: Path | None,
+) -> Answer:
+    """Take WHICH keys (ids, files, or an owner for all of theirs) out of use: say what is lost, and make the proposal.
+
+    Nothing is revoked until root owners have signed the proposal and it is applied. New keys of the same owner that are
+    on this machine (keys new) take their place in the same proposal. Refused while live releases rest on the keys.
+
+    \b
+    Example:
+        chopmark keys impact tester
+        chopmark keys new tester
+        chopmark keys revoke tester --reason compromised --since 120
+    """
+    from chopmark.apps.cli import keyring
+    from chopmark.apps.cli.wiring import Site
+
+    site = Site.at(start)
+    found = tuple({k.keyid: k for text in which for k in keyring.current_keys(site, text)}.values())
+    lost = keyring.impact_of(site, found)
+    for line in _impact_lines(lost):
+        say(line)
+    turn = keyring.revocation(site, found, reason=reason, since=since)
+    if not stop_releases:
+        keyring.check_releases(lost)
+    done = keyring.propose_turn(site, turn, branch=branch, out=out, stop_releases=stop_releases)
+    body = keyring.proposed_json(done, turn) | {"impact": keyring.impact_json(lost)}
+    return body, _proposed_lines(done, turn, after="")
+
+
+def _proposed_lines(done: Proposed, turn: Turn, *, after: str) -> list[str]:
+    lines = [good(f"new: {key.algorithm}  {key.keyid[:16]}  of {o}") for o, keys in turn.add.items() for key in keys]
+    lines += [
+        good(f"goes: {old.key.algorithm}  {old.keyid[:16]}  of {old.owner}, {turn.reason}; {_counts_until(turn)}")
+        for old in turn.retire
+    ]
+    steps = [
+        f"chopmark trust sign {done.place} --keys FOLDER   on the machines of root owners: {', '.join(done.waiting)}",
+        f"chopmark trust apply {done.place}",
+        *([after] if after else []),
+    ]
+    return [
+        *lines,
+        f"  {done.place} for root {done.version}; nothing has changed yet",
+        "  next",
+        *(f"    {s}" for s in steps),
+    ]
+
+
+def _counts_until(turn: Turn) -> str:
+    return f"entries below {turn.until} still count" if turn.until else "nothing that it signed counts"
+
+
 def _state(key: KnownKey) -> str:
     if key.retired is not None:
         old = key.retired
@@ -216,7 +347,8 @@ def _impact_lines(found: Impact) -> list[str]:
         rows.append(("releases", good("no live release was approved with it")))
     rows += [("signs", ", ".join(found.files))] if found.files else []
     rows.append(("signed", _said(found)))
-    rows += [("a thief can", f"{worst}  ({name}; limit: {limit})") for name, (worst, limit) in found.powers.items()]
+    for name, (worst, limit) in found.powers.items():
+        rows += [("a thief can", f"{worst}  (as {name})"), ("", dim(f"limit: {limit}"))]
     return [*lines, *columns(rows, indent="  ")]
 
 
@@ -247,62 +379,3 @@ def _next(found: Impact) -> list[str]:
         if key.retired is None
     ]
     return ["  next", *(f"    {step}" for step in steps)] if steps else []
-
-
-@click.group(cls=Group)
-def trust() -> None:
-    """root.json and trust.json: who may act, and who may say what.
-
-    \b
-    Example:
-        chopmark trust show
-    """
-
-
-@trust.command()
-@click.pass_obj
-@answers
-def show(start: Path) -> Answer:
-    """Show root, roles, limits and witnesses as they follow from the pin.
-
-    \b
-    Example:
-        chopmark trust show
-    """
-    from chopmark.apps.cli.wiring import Site
-
-    site = Site.at(start)
-    root, policy = site.root, site.trust
-    data = {
-        "ok": True,
-        "workspace": root.workspace,
-        "root": {"version": root.version, "sha256": root.digest, "expires": root.expires, "k": root.rule.k},
-        "roles": {
-            role.name: {
-                "owners": list(role.owners),
-                "k": role.k,
-                "algorithms": [sorted(map(str, group)) for group in role.algorithms],
-                "predicates": list(role.predicates),
-            }
-            for role in policy.roles.values()
-        },
-        "max_status_age_s": dict(policy.limits.max_status_age_s),
-        "witness_policy": policy.witness_policy,
-    }
-    rows = [
-        (
-            role.name,
-            f"{role.k} of {len(role.owners)}",
-            ", ".join(role.owners),
-            " + ".join("|".join(sorted(group)) for group in role.algorithms),
-        )
-        for role in policy.roles.values()
-    ]
-    return data, [
-        (
-            f"{strong(root.workspace)}  root {root.version}, {root.rule.k} of {len(root.rule.owners)} owners, "
-            f"expires {root.expires:%Y-%m-%d}"
-        ),
-        f"  pin {site.workspace.pin}",
-        *columns(rows, indent="  "),
-    ]

@@ -41,7 +41,7 @@ COMMANDS: Final = {
     "device": ("device:device", "enroll, run, verify, load"),
     "fleet": ("fleet:fleet", "devices, refusals, alerts, release from a hold"),
     "keys": ("keys:keys", "list the keys, and which are here"),
-    "trust": ("keys:trust", "who may say what"),
+    "trust": ("trust:trust", "who may say what; change it together: change, sign, merge, apply"),
     "serve": ("services:serve", "the service: channel, ledger and fleet over HTTP"),
 }
 """The table of :func:`chopmark.apps.cli.lazy.lazy_group`."""

@@ -325,6 +325,17 @@ def make_keys(folder: Path, algorithms: Sequence[Algorithm], *, passphrase: byte
     return tuple(made)
 
 
+def open_keys(place: str) -> list[Signer]:
+    """Open what *place* names: all keys of a folder, or one key.
+
+    Raises:
+        UndecidedError: there is none.
+        UsageError: it is no key of ours, or others may read it.
+    """
+    path = Path(place)
+    return kms.load_all(path) if path.is_dir() else [load_key(path)]
+
+
 def create_workspace(
     folder: Path, *, name: str, channel: str, port: int, store: StoreSettings | None = None
 ) -> Workspace:
