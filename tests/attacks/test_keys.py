@@ -314,3 +314,14 @@ def test_doctor_warns_before_the_day_and_names_what_is_over(acme):
         late = Site(site.workspace, clock=StandingClock(site.clock.now() + timedelta(seconds=seconds)))
         found = next(finding for finding in _lives(late) if finding.what == "key expiry")
         assert (found.ok, word in found.detail) == (ok, True), found
+
+
+def test_a_counter_is_not_used_twice_because_its_approvers_changed_keys(busy):
+    """What devices remember as newest stays the floor, whoever's keys have gone."""
+    kept = busy.trust
+    fresh = {owner: [generate(key.algorithm) for key in kept.owners[owner].keys] for owner in ("owner-a", "owner-b")}
+    for owner, signers in fresh.items():
+        busy.trust = retire(busy.trust, owner, until=len(busy.ledger.envelopes), fresh=signers)
+    again = busy.propose(busy.draft("3"))
+    assert again.release is not None
+    assert again.release.counter == 3

@@ -126,16 +126,20 @@ def read_proposal(host: GitHost, branch: str, trust: TrustPolicy) -> Proposed:
 
 
 def examine(
-    proposed: Proposed, *, host: GitHost, facts: tuple[Fact, ...], trust: TrustPolicy
+    proposed: Proposed, *, host: GitHost, facts: tuple[Fact, ...], source: EvidenceSource, trust: TrustPolicy
 ) -> tuple[Candidate, Decision]:
     """Check what a proposal rests on (steps 3 and 4); return the candidate and the evidence decision of now.
+
+    Args:
+        facts: gathered by what is in force.
+        trust: all of it: what devices run, and fall back to, does not depend on the calendar.
 
     Raises:
         VerificationError: ``vsa-missing``, ``vsa-unconfirmed``, ``fallback-unapproved``.
     """
     release = proposed.release
     summary = find_vsa(facts, release.vsa)
-    previous = newest_release(host, proposed.base, facts=facts, trust=trust, besides=release)
+    previous = newest_release(host, proposed.base, facts=facts, source=source, trust=trust, besides=release)
     candidate = Candidate(release=release, previous=previous)
     again = replay(summary, policy=proposed.policy, facts=facts, candidate=candidate, approvals=NOBODY)
     differences = list(again.differences)
@@ -192,12 +196,12 @@ def approve(
         UndecidedError: the ledger cannot be read.
         UsageError: the keys are no approver's, or not all that the role asks for.
     """
-    trust = in_force(trust, now=at)
+    standing, trust = trust, in_force(trust, now=at)
     proposed = read_proposal(host, branch, trust)
     facts = gather(source, trust)
     if isinstance(facts, Unavailable):
         raise UndecidedError(f"the evidence cannot be gathered: {facts.reason}")
-    _, decision = examine(proposed, host=host, facts=facts, trust=trust)
+    _, decision = examine(proposed, host=host, facts=facts, source=source, trust=standing)
     if not isinstance(decision, Allowed):
         raise VerificationError(
             "; ".join(explain(decision)), code="evidence-denied", hint="propose it again when it holds"

@@ -88,7 +88,7 @@ def check(branch: str, *, host: GitHost, gate: Gate) -> Checked:
         candidate = Candidate(release=release)
         decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals)
     else:
-        candidate, decision = examine(proposed, host=host, facts=facts, trust=trust)
+        candidate, decision = examine(proposed, host=host, facts=facts, source=gate.source, trust=gate.trust)
         counted, about = NOBODY, lineage(facts, release.manifest)
         if isinstance(decision, Allowed):
             counted = approvals

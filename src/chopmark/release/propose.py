@@ -62,9 +62,9 @@ def propose(draft: Draft, *, host: GitHost, gate: Gate, by: Committer) -> Propos
         raise UsageError(f"{branch} exists", code="branch-exists", hint=f"approve it, or: `git branch -D {branch}`")
     policy = read_policy(host, base, draft.policy)
     gathered = gather(gate.source, trust)
-    previous = newest_release(host, base, facts=gathered, trust=trust, besides=first)
+    previous = newest_release(host, base, facts=gathered, source=gate.source, trust=gate.trust, besides=first)
     release = first if draft.counter is not None or previous is None else replace(first, counter=previous.counter + 1)
-    check_fallbacks(host, base, release, trust)
+    check_fallbacks(host, base, release, gate.trust)
     facts, candidate = about(gathered, release.manifest), Candidate(release=release, previous=previous)
     decision = decide(policy, Phase.EVIDENCE, facts=facts, candidate=candidate)
     if isinstance(facts, Unavailable) or isinstance(decision, Undecidable):
