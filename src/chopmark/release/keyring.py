@@ -327,30 +327,29 @@ _FILE_POWERS: Final = {"root": "root", "timestamp": "operator"}
 POWERS: Final[Mapping[str, tuple[str, str]]] = {
     "root": (
         "fewer than k owners: nothing; k or more: everything",
-        "offline keys of distinct people; a new pin by application update",
+        "offline keys, distinct people; a new pin through an application update",
     ),
     "operator": (
         "withhold, freeze, choose among approved releases",
-        "devices check envelope, status and ledger; logged snapshots; rotate all its keys",
+        "devices check envelope, status and ledger; rotation of all its keys",
     ),
     "approver": (
         "k or more owners: approve a bad model",
-        "keys in hardware, the gate replayed on the approver's machine, the status",
+        "the gate is replayed on each approver's machine; the ledger shows it; the status revokes it",
     ),
-    "security": (
-        "mass revocation (an outage), or hiding new ones; it cannot install anything",
-        "a host of its own, two people for a change, root's reset",
-    ),
+    "security": ("k or more owners: revoke or hold (an outage)", "distinct people; hybrid keys"),
     "status": (
-        "hide new revocations until the status is too old; it cannot install anything",
-        "a host of its own; devices stop loading when it is stale",
+        "hide new revocations; revoke everything (an outage); it cannot install anything",
+        "a host of its own; max_status_age_s; root's reset",
     ),
     "gate": ("a false decision misleads approvers", "they replay it; no device reads it"),
     **dict.fromkeys(
-        ("data-owner", "builder", "tester", "inspector", "packager"),
-        ("false evidence", "rebuild and compare, several roles, approvers"),
+        ("data-owner", "builder", "tester", "inspector", "packager"), ("false evidence", "several roles; approvers")
     ),
     "git": ("propose, delay", "the release envelope; root is pinned outside the repository"),
-    "verifier": ("sealed models leak, false tiers", "limits of the KMS, logged appraisals; a leak is for ever"),
+    "verifier": (
+        "false answers to devices' reports; no release, no revocation",
+        "a device loads nothing because of an answer",
+    ),
 }
-"""Role -> the worst that somebody with its key can do, and what stops it; docs/concepts/trust.md, "Keys"."""
+"""Role -> the worst that somebody with its key can do, and what limits it; docs/concepts/trust.md, "Keys"."""
