@@ -149,7 +149,6 @@ SECOND_FACES = {
     "release.live": "what devices may be told to run, approved or not",
     "release.record": "what the ledger says about releases",
     "release.reconcile": "the operator's half",
-    "release.resign": "used when an approver's key goes",
     "release.trusting": "changes of trust: the root owners' half",
     "release.workspace": "where things are; needs no repository",
     "statements.judge": "history: devices and gates know current keys only",

@@ -21,10 +21,9 @@ from chopmark.device import Slot
 from chopmark.errors import Refused, UsageError, VerificationError
 from chopmark.keys import Algorithm, Owner
 from chopmark.policy import Denied
-from chopmark.release import gather
+from chopmark.release import approve_again, gather
 from chopmark.release.life import read_life
 from chopmark.release.live import live_releases
-from chopmark.release.resign import sign_again
 from chopmark.statements import (
     PredicateType,
     Statement,
@@ -114,10 +113,9 @@ def test_an_unapproved_release_is_not_approved_by_signing_it_again(shop):
     shop.write("main", dict(files))
     digest = decode_envelope(next(iter(files.values()))).digest
     with pytest.raises(Refused) as refused:
-        sign_again(
+        approve_again(
             digest,
             host=shop.git,
-            ledger=shop.ledger,
             trust=shop.trust,
             signers=shop.people.keys("owner-b"),
             by=shop.by("maintainer"),
@@ -129,17 +127,17 @@ def test_an_unapproved_release_is_not_approved_by_signing_it_again(shop):
 def test_signing_again_adds_signatures_and_changes_no_payload(busy):
     before = {one.release.digest: one for one in live_releases(busy.git, busy.main, workspace="acme")}
     digest = next(iter(before))
-    common = {"host": busy.git, "ledger": busy.ledger, "trust": busy.trust, "by": busy.by("maintainer"), "at": NOW}
-    done = sign_again(digest, signers=busy.people.keys("owner-c"), **common)
-    assert done.count.counted == ("owner-a", "owner-b", "owner-c")
+    common = {"host": busy.git, "trust": busy.trust, "by": busy.by("maintainer"), "at": NOW}
+    done, signed = approve_again(digest, signers=busy.people.keys("owner-c"), **common)
+    assert done.approvals.counted == ("owner-a", "owner-b", "owner-c")
     after = {one.release.digest: one for one in live_releases(busy.git, busy.main, workspace="acme")}
-    assert after[digest].envelope.payload == before[digest].envelope.payload
-    assert len(after[digest].envelope.signatures) == len(before[digest].envelope.signatures) + 2
-    assert busy.ledger.envelopes[done.index] == after[digest].envelope
-    for owner, code in (("owner-c", "already-signed"), ("tester", "not-an-approver")):
+    assert after[digest].envelope == signed
+    assert signed.payload == before[digest].envelope.payload
+    assert len(signed.signatures) == len(before[digest].envelope.signatures) + 2
+    for owner in ("owner-c", "tester"):
         with pytest.raises(UsageError) as refused:
-            sign_again(digest, signers=busy.people.keys(owner), **common)
-        assert refused.value.code == code
+            approve_again(digest, signers=busy.people.keys(owner), **common)
+        assert refused.value.code == "not-an-approver"
 
 
 # A key whose time is over
@@ -222,14 +220,14 @@ def test_a_device_refuses_what_was_not_signed_again(tmp_path):
     assert refused_load(device).code == "release-unapproved"
 
 
-def test_a_stripped_envelope_is_damage_and_no_rotation(tmp_path):
+def test_an_envelope_whose_signatures_were_taken_away_loads_nothing_and_is_healed(tmp_path):
     world = World(tmp_path)
     device = world.installed("1")
     place = device.folder.slot("digits", Slot.A) / "envelope.json"
     envelope = decode_envelope(place.read_bytes())
     place.write_bytes(encode_envelope(replace(envelope, signatures=envelope.signatures[:1])))
-    done = world.refresh(device)
-    assert [refusal.code for refusal in done.models["digits"].damaged] == ["release-unapproved"]
+    assert refused_load(device).code == "release-unapproved"
+    world.refresh(device)
     assert runs(device) == "1"
 
 

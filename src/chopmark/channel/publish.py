@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's half of the channel: make a publication, in the order that never shows half of one.
 
-    targets and metadata, then the leaf, then its proof, last timestamp.json
+    targets and metadata, then the leaf, then its proof, new roots with their trust.json, last timestamp.json
 
 Replacing timestamp.json (compare-and-swap) is the commit: until then no follower sees anything, and of two operators at
 once one is told ``channel-moved``. A version number is claimed by creating its file; what a publication that was killed
@@ -13,7 +13,7 @@ A rollback is a publication like any other: the channel's version goes up while 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -99,6 +99,7 @@ class Current:
         raw: timestamp.json as it is, for the compare-and-swap.
         files: role -> version and hashes that the newest snapshot names.
         channel_extension: what the channel file assigns, as JSON; None before the first.
+        channel_targets: path -> SHA-256 that the channel file lists.
     """
 
     raw: bytes | None
@@ -110,6 +111,7 @@ class Current:
     channel_expires: datetime | None
     snapshot_expires: datetime | None
     timestamp_expires: datetime | None
+    channel_targets: Mapping[str, str] = field(default_factory=dict)
 
     def version(self, role: str) -> int:
         """Return the published version of *role*; 0 for none."""
@@ -186,6 +188,7 @@ def read_current(store: ChannelStore, channel: str) -> Current:
         channel_expires=file.expires if file else None,
         snapshot_expires=snapshot.expires,
         timestamp_expires=timestamp.expires,
+        channel_targets={path: found.hashes.get("sha256", "") for path, found in file.targets.items()} if file else {},
     )
 
 
@@ -194,7 +197,9 @@ class Publisher:
 
     Args:
         store: where to.
-        root: who may sign; its bytes and those of trust.json are published too.
+        root: who may sign.
+        roots: path -> bytes of each root.json up to *root*, and of what they name as trust.json: whoever follows comes
+            from any of them. They appear just before the timestamp that the newest one is needed for.
         signers: the operator's keys.
         prove: appends a leaf to the ledger, has it witnessed, and returns its proof; raises rather than return a proof
             that devices would refuse.
@@ -209,8 +214,10 @@ class Publisher:
         signers: Sequence[Signer],
         prove: Callable[[bytes], bytes],
         lifetimes: Lifetimes,
+        roots: Mapping[str, bytes] | None = None,
     ) -> None:
         self._store = store
+        self._roots = dict(roots or {})
         self._root = root
         self._channel = channel
         self._signers = signers
@@ -220,6 +227,11 @@ class Publisher:
     def published_at(self, current: Current) -> datetime | None:
         """Return when *current* was published; None for never."""
         return current.timestamp_expires - self._lifetimes.timestamp if current.timestamp_expires else None
+
+    @property
+    def announced(self) -> bool:
+        """Whether every root is published."""
+        return all(self._store.get(path) == data for path, data in self._roots.items())
 
     def publish(
         self,
@@ -254,6 +266,7 @@ class Publisher:
         snapshot, digest = self._put_snapshot(before, files, now)
         proof = self._prove(publication_leaf(digest))
         self._store.replace(f"metadata/{snapshot.version}.snapshot.tlog-proof", proof)
+        _put_all(self._store, self._roots)
         timestamp = Timestamp(
             version=before.timestamp + 1,
             expires=now + self._lifetimes.timestamp,
@@ -296,12 +309,17 @@ class Publisher:
         fresh = before.channel_expires is not None and before.channel_expires - now > self._lifetimes.channel / 2
         path = f"metadata/{before.version(self._channel)}.{self._channel}.json"
         by = Metadata[Targets].from_bytes(delegator).signed
-        if extension == before.channel_extension and fresh and _signed(self._store.get(path), self._channel, by=by):
-            return before.files[self._channel]
         targets: dict[str, TargetFile] = {}
         for shipment in shipments:
+            for name, data in self._targets_of(shipment):
+                targets[name] = TargetFile(len(data), {"sha256": Digest.of(data).hex}, name)
+        # An envelope that was signed again is another file, of the same release.
+        same = {name: file.hashes["sha256"] for name, file in targets.items()} == before.channel_targets
+        same = same and extension == before.channel_extension
+        if same and fresh and _signed(self._store.get(path), self._channel, by=by):
+            return before.files[self._channel]
+        for shipment in shipments:
             for path, data in self._targets_of(shipment):
-                targets[path] = TargetFile(len(data), {"sha256": Digest.of(data).hex}, path)
                 if not self._store.put_new(fetch_path(path, Digest.of(data)), data):
                     raise InternalError(f"{path}: the published file is not what its name says", hint="delete it")
         file = Targets(
@@ -381,10 +399,17 @@ def publish_root(store: ChannelStore, root: TrustedRoot, trust: bytes) -> None:
     Raises:
         UndecidedError: another root of that version is published.
     """
-    for path, data in (
-        (f"metadata/{root.trust.version}.trust.json", trust),
-        (f"metadata/{root.version}.root.json", root.data),
-    ):
+    _put_all(
+        store,
+        {
+            f"metadata/{root.trust.version}.trust.json": trust,
+            f"metadata/{root.version}.root.json": root.data,
+        },
+    )
+
+
+def _put_all(store: ChannelStore, files: Mapping[str, bytes]) -> None:
+    for path, data in files.items():
         if not store.put_new(path, data):
             raise UndecidedError(f"{path}: another one is published", code="version-taken")
 

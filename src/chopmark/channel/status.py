@@ -229,7 +229,8 @@ class StatusHost:
         with self._locked():
             held = self._read()
             now = self._clock.now()
-            if held.signed and now - held.status.issued < self._interval and not self._absurd(held.status, now):
+            fresh = now - held.status.issued < self._interval and not self._absurd(held.status, now)
+            if held.signed and fresh and self._by_these_keys(held.signed):
                 return held.signed
             return self._issue(held, now)
 
@@ -278,6 +279,10 @@ class StatusHost:
         signed = build_status(status, max_age_s=self._trust.limits.largest_status_age_s, signers=self._signers)
         write_file(self._folder / _STATUS_FILE, signed)
         return signed
+
+    def _by_these_keys(self, signed: bytes) -> bool:
+        """Tell whether the last status carries the keys of today: after a change of trust devices know no others."""
+        return {signer.public.keyid for signer in self._signers} <= set(Metadata[Targets].from_bytes(signed).signatures)
 
     def _absurd(self, status: Status, now: datetime) -> bool:
         """Whether a status is dated so far ahead that its date was a fault: who believed it needs root's reset anyway."""

@@ -56,6 +56,7 @@ from chopmark.errors import (
     VerificationError,
     foreign,
 )
+from chopmark.statements import decode_envelope
 from chopmark.trust import TrustPolicy
 
 RESERVE_BYTES: Final = 16 * 1024 * 1024
@@ -144,6 +145,8 @@ def _install(job: _Job, state: State) -> ModelOutcome:
     slots, folder = state.slots.get(job.model), job.device.folder
     with folder.locked():
         folder.make(folder.slot(job.model, Slot.A).parent)
+    if slots is not None:
+        _renew_envelope(job, slots)
     slot = _find(job, state, slots)
     envelope = _fetch_envelope(job) if slot is None else read_envelope(folder.slot(job.model, slot))
     # 11. k distinct approver owners signed it, for this predicate, model and channel.
@@ -201,6 +204,29 @@ def _holds(job: _Job, state: State, slot: Slot, *, spare: bool) -> bool:
             folder.discard(place)
         job.device.store.commit(_empty(job.model, slot))
     return False
+
+
+def _renew_envelope(job: _Job, slots: Slots) -> None:
+    """Take over an envelope of the same release that was signed again: by keys that replace others.
+
+    Without this, a change of keys would look like damage to every device. What is not the channel's envelope less some
+    signatures is damage, and left to be found as such.
+    """
+    folder, named = job.device.folder, job.file.files.get(envelope_target(job.device.config.channel, job.assigned))
+    for slot, release in slots.releases.items():
+        place = folder.slot(job.model, slot)
+        if release != job.assigned or named is None:
+            continue
+        with suppress(Refused, DecodeError):
+            kept = read_envelope(place)
+            if Digest.of(kept) == named:
+                continue
+            fresh = _fetch_envelope(job)
+            approved(fresh, job.trust, channel=job.device.config.channel)
+            old, new = decode_envelope(kept), decode_envelope(fresh)
+            if old.payload == new.payload and set(old.signatures) < set(new.signatures):
+                with folder.locked():
+                    folder.write(place / ENVELOPE, fresh)
 
 
 def _fetch_envelope(job: _Job) -> bytes:

@@ -9,7 +9,7 @@ evidence before anybody approves and over the signed envelope, and both decision
 A workspace (:class:`Workspace`) is the folder that all parts of it are found in.
 """
 
-from chopmark.release.approve import Approval, approve
+from chopmark.release.approve import Approval, approve, approve_again
 from chopmark.release.check import Checked, Merge, check, merge
 from chopmark.release.desired import desired, plan
 from chopmark.release.gate import Gate, gather
@@ -75,6 +75,7 @@ __all__ = [
     "allowed_signers",
     "applied",
     "approve",
+    "approve_again",
     "branch_name",
     "check",
     "decode_channel",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from chopmark.artifacts import Digest
 from chopmark.channel import Release
 from chopmark.errors import UndecidedError, UsageError, VerificationError
 from chopmark.keys import Signer, count_owners
@@ -41,11 +42,12 @@ from chopmark.release.repository import (
     envelope_path,
     head,
     model_path,
+    read_approved,
     read_envelope,
     read_model,
     read_policy,
 )
-from chopmark.statements import Envelope, PredicateType, add_signatures, encode_envelope
+from chopmark.statements import Envelope, PredicateType, add_signatures, decode_envelope, encode_envelope
 from chopmark.trust import TrustPolicy
 
 
@@ -229,6 +231,43 @@ def approve(
         at=at,
     )
     return Approval(release=release, approvals=after, commit=commit)
+
+
+def approve_again(
+    release: Digest, *, host: GitHost, trust: TrustPolicy, signers: Sequence[Signer], by: Committer, at: datetime
+) -> tuple[Approval, Envelope]:
+    """Add one owner's signatures to an envelope that is approved already, before other keys are retired; commit it.
+
+    The payload, and with it the release hash, stays; the evidence was decided when it was approved first.
+
+    Raises:
+        VerificationError: the release is not in the repository, or not approved now.
+        UsageError: the keys add no approval.
+    """
+    base = head(host, MAIN)
+    approved = read_approved(host, base, release, trust)
+    envelope = decode_envelope(approved.envelope)
+    signed = add_signatures(envelope, signers)
+    role = trust.role(APPROVER)
+    known = {key.keyid for name in role.owners for key in trust.owners[name].keys}
+    fresh = {s.keyid for s in signed.signatures} - {s.keyid for s in envelope.signatures}
+    if not fresh or not fresh <= known:
+        raise UsageError(
+            "these keys add nothing: they signed it already, or are no approver's",
+            code="not-an-approver",
+            hint="use the keys that stay, of one approver: chopmark trust show",
+        )
+    about = approved.release
+    commit = host.commit(
+        MAIN,
+        {envelope_path(release): encode_envelope(signed)},
+        parent=base,
+        message=f"Sign {about.model} {about.version} again\n\nRelease: {release}\n",
+        by=by,
+        at=at,
+    )
+    count = count_owners(trust.rule(APPROVER), ((s.keyid, s.sig) for s in signed.signatures), signed.message)
+    return Approval(release=about, approvals=Approvals.of(count, role.owners), commit=commit), signed
 
 
 def _recount(proposed: Proposed, envelope: Envelope, trust: TrustPolicy) -> Approvals:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from chopmark.artifacts import BlobStore, decode_manifest, read_file, write_file
-from chopmark.channel import Assignment, decode_assignments
+from chopmark.artifacts import BlobStore, Digest, decode_manifest, read_file, write_file
+from chopmark.channel import Assignment, decode_assignments, envelope_target
 from chopmark.channel.follow import signed_status, signed_targets
 from chopmark.channel.ports import ChannelStore
 from chopmark.channel.publish import Current, Published, Publisher, Shipment, read_current
@@ -128,6 +128,11 @@ class Operator:
         self._clock = clock
         self._refresh_every = refresh_every
 
+    @property
+    def root(self) -> TrustedRoot:
+        """What this operator was opened with."""
+        return self._root
+
     def once(self) -> Reconciled:
         """Compare Git with the channel and publish what differs.
 
@@ -162,7 +167,12 @@ class Operator:
                 code="channel-emptied",
                 hint="devices would keep what runs; withdraw to a fallback: `chopmark release rollback`",
             )
-        if not changes.changes and not self._due(current, status):
+        resigned = any(
+            current.channel_targets.get(envelope_target(self._channel, a.release))
+            != Digest.of(wanted.releases[a.release].envelope).hex
+            for a in wanted.channels.get(self._channel, ())
+        )
+        if not changes.changes and not resigned and self._publisher.announced and not self._due(current, status):
             return Reconciled(commit=head, changes=(), published=None, quiet=quiet)
         assignments = wanted.channels.get(self._channel, ())
         shipments = [
@@ -205,14 +215,22 @@ class Operator:
             data = self._fetch_status()
             self._check_status(data, last)
         except (UndecidedError, VerificationError) as error:
-            if last is None:
+            if last is None or not self._is_trusted(last):
                 raise UndecidedError(
                     f"no status to publish: {error.message}",
                     code="status-missing",
-                    hint="start the security host: chopmark serve --only security",
+                    hint="start the security host, with the keys of today: chopmark serve --only security",
                 ) from error
             return last, error.message
         return data, ""
+
+    def _is_trusted(self, status: bytes) -> bool:
+        """Tell whether *status* is signed by those who may now: after a change of trust the last one may not be."""
+        try:
+            signed_status(self._trust, signed_targets(self._root, self._targets), status)
+        except Refused:
+            return False
+        return True
 
     def _check_status(self, data: bytes, last: bytes | None) -> None:
         delegator = signed_targets(self._root, self._targets)
@@ -222,7 +240,7 @@ class Operator:
             raise VerificationError(
                 f"the security host's status is of {found.issued:%Y-%m-%d %H:%M}Z: whose clock is wrong?"
             )
-        if last is not None and data != last:
+        if last is not None and data != last and self._is_trusted(last):
             newest = signed_status(self._trust, delegator, last)
             if found.version <= newest.version:
                 raise VerificationError(

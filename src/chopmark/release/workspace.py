@@ -8,7 +8,7 @@ root governs; who clones a workspace compares it with the root owners' copy.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -151,12 +151,42 @@ class Workspace:
             UsageError: a file is missing.
             Refused: ``root-untrusted``, ``trust-mismatch``.
         """
-        folder = self.repository / "trust"
-        root = pinned_root(read_file(folder / "1.root.json", max_bytes=MAX_ROOT_BYTES), self.pin)
-        while (after := folder / f"{root.version + 1}.root.json").exists():
-            root = next_root(root, read_file(after, max_bytes=MAX_ROOT_BYTES))
-        data = read_file(folder / f"{root.trust.version}.trust.json", max_bytes=MAX_TRUST_BYTES)
-        return root, open_trust(root, data)
+        *_, root = self._roots()
+        return root, open_trust(root, self._trust_file(root))
+
+    def root_files(self) -> dict[str, bytes]:
+        """Return what whoever follows the channel needs to come to the newest root: path in the channel -> bytes.
+
+        Every trust.json stands before the root that names it, so that no root is published without.
+
+        Raises:
+            UsageError, Refused: as :meth:`trusted`.
+        """
+        files: dict[str, bytes] = {}
+        for root in self._roots():
+            data = self._trust_file(root)
+            open_trust(root, data)
+            files[f"metadata/{root.trust.version}.trust.json"] = data
+            files[f"metadata/{root.version}.root.json"] = root.data
+        return files
+
+    def superseded(self, root: TrustedRoot) -> bool:
+        """Tell whether a newer root than *root* stands in the repository; what opened with *root* opens again then."""
+        return self._root_file(root.version + 1).exists()
+
+    def _roots(self) -> Iterator[TrustedRoot]:
+        root = pinned_root(read_file(self._root_file(1), max_bytes=MAX_ROOT_BYTES), self.pin)
+        yield root
+        while self.superseded(root):
+            root = next_root(root, read_file(self._root_file(root.version + 1), max_bytes=MAX_ROOT_BYTES))
+            yield root
+
+    def _root_file(self, version: int) -> Path:
+        return self.repository / "trust" / f"{version}.root.json"
+
+    def _trust_file(self, root: TrustedRoot) -> bytes:
+        path = self.repository / "trust" / f"{root.trust.version}.trust.json"
+        return read_file(path, max_bytes=MAX_TRUST_BYTES)
 
     def trusted_before(self) -> tuple[TrustPolicy, ...]:
         """Return the earlier versions of trust.json, oldest first, each as a root of the chain from the pin names it.
@@ -166,16 +196,13 @@ class Workspace:
         Raises:
             Refused: ``root-untrusted``, ``trust-mismatch``.
         """
-        folder = self.repository / "trust"
-        root = pinned_root(read_file(folder / "1.root.json", max_bytes=MAX_ROOT_BYTES), self.pin)
-        found: dict[int, TrustPolicy] = {}
-        while (after := folder / f"{root.version + 1}.root.json").exists():
-            path = folder / f"{root.trust.version}.trust.json"
-            if path.exists():
-                found[root.trust.version] = open_trust(root, read_file(path, max_bytes=MAX_TRUST_BYTES))
-            root = next_root(root, read_file(after, max_bytes=MAX_ROOT_BYTES))
-        found.pop(root.trust.version, None)
-        return tuple(found.values())
+        *roots, newest = self._roots()
+        older = {root.trust.version: root for root in roots if root.trust.version != newest.trust.version}
+        return tuple(
+            open_trust(root, self._trust_file(root))
+            for version, root in older.items()
+            if (self.repository / "trust" / f"{version}.trust.json").exists()
+        )
 
     def log_place(self, trust: TrustPolicy) -> LogPlace:
         """Return where the ledger is, as *trust* and the workspace say."""

@@ -105,7 +105,7 @@ def test_a_lost_key_from_the_impact_to_the_revocation(office):
     assert states["owner-c"] == "retired"
     life = {event["index"]: event for event in office.say("trace", releases["faces"][7:])["events"]}
     assert life[entry]["judgement"] == "compromised-before"
-    assert life[again["entry"]]["judgement"] == "current", "it rests on two keys that are good"
+    assert life[again["index"]]["judgement"] == "current", "it rests on two keys that are good"
     assert office.say("keys", "revoke", "owner-c", "--reason", "superseded", code=2)["error"] == "key-retired"
     assert office.say("release", "approve", "faces-1", "--as", "owner-c", code=1)["error"] == "key-retired"
     assert {r.model for r in releasing.wanted_releases(office.site)} == set(releases)

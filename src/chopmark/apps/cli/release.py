@@ -99,34 +99,30 @@ def approve(start: Path, name: str, owner: str) -> Answer:
 
 
 @release.command("sign-again")
-@click.argument("which")
-@click.option("--as", "owner", required=True, help="The owner whose current keys sign; they must be on this machine.")
+@click.argument("release")
+@click.option("--as", "owner", required=True, help="The owner whose keys sign; they must be on this machine.")
 @click.pass_obj
 @answers
-def sign_again(start: Path, which: str, owner: str) -> Answer:
-    """Sign WHICH approved release (v1, or digits of its hash) with new keys, before the old ones go.
+def sign_again(start: Path, release: str, owner: str) -> Answer:
+    """Add an approver's signatures to a RELEASE (v2, or digits of its hash) that is approved already.
 
-    Its payload and its hash stay what they are; devices take the new envelope when the operator has published it.
+    For a change of trust that retires keys: what devices run needs enough signatures by keys that stay. The release
+    stays the same; operator and devices take over the envelope.
 
     \b
     Example:
-        chopmark release sign-again 3fa1c2d4 --as owner-c
+        chopmark release sign-again v2 --as owner-c
     """
     from chopmark.apps.cli import releasing
     from chopmark.apps.cli.wiring import Site
 
-    done = releasing.sign_release_again(Site.at(start), which, owner)
-    counted = list(done.count.counted)
-    body = {
-        "ok": True,
-        "release": done.release.digest,
-        "approvals": counted,
-        "commit": done.commit,
-        "entry": done.index,
-    }
+    done, index = releasing.sign_again(Site.at(start), release, owner)
+    counted = list(done.approvals.counted)
+    about = done.release
+    body = {"ok": True, "release": about.digest, "approvals": counted, "commit": done.commit, "index": index}
     return body, [
-        good(f"{done.release.model} v{done.release.version} carries the new signatures of {owner}; entry {done.index}"),
-        f"  signed by {', '.join(counted)}; next: chopmark operator once, then keys rotate {owner} --finish",
+        good(f"{owner} signed {about.model} {about.version} again: commit {done.commit[:8]}, ledger entry {index}"),
+        f"  signed by {', '.join(counted)}; next: chopmark operator once",
     ]
 
 

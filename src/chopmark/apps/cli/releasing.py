@@ -26,6 +26,7 @@ from chopmark.release import (
     Withdrawal,
     WithdrawalPlan,
     approve,
+    approve_again,
     check,
     desired,
     merge,
@@ -35,7 +36,6 @@ from chopmark.release import (
     read_policy,
     withdraw,
 )
-from chopmark.release.resign import SignedAgain, sign_again
 from chopmark.statements import PredicateType, encode_envelope, sign
 from chopmark.statements.judge import judged
 
@@ -143,23 +143,23 @@ def approve_release(site: Site, name: str, owner: str) -> Approval:
     )
 
 
-def _owner_keys(site: Site, owner: str) -> list[Signer]:
-    if owner not in site.trust.owners:
-        raise UsageError(f"{owner}: trust.json has no such owner", code="no-owner", hint="see: chopmark trust show")
-    return site.signers(owner)
-
-
-def sign_release_again(site: Site, text: str, owner: str) -> SignedAgain:
-    """Add the signatures of *owner*'s current keys to the release that *text* names."""
-    return sign_again(
-        named_release(site, text),
+def sign_again(site: Site, name: str, owner: str) -> tuple[Approval, int]:
+    """Add the signatures of *owner* to an approved release, and log the envelope; return its index too."""
+    done, envelope = approve_again(
+        named_release(site, name),
         host=site.git,
-        ledger=site.evidence,
         trust=site.trust,
         signers=_owner_keys(site, owner),
         by=site.committer("maintainer"),
         at=site.clock.now(),
     )
+    return done, site.evidence.log(envelope)
+
+
+def _owner_keys(site: Site, owner: str) -> list[Signer]:
+    if owner not in site.trust.owners:
+        raise UsageError(f"{owner}: trust.json has no such owner", code="no-owner", hint="see: chopmark trust show")
+    return site.signers(owner)
 
 
 def check_release(site: Site, name: str) -> Checked:

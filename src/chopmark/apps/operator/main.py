@@ -29,10 +29,14 @@ def run(start: Path, *, every_s: float, refresh_s: float = REFRESH_S) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    operator = open_operator(open_workspace(start), refresh_every=timedelta(seconds=refresh_s))
+    workspace = open_workspace(start)
+    operator = open_operator(workspace, refresh_every=timedelta(seconds=refresh_s))
     pause, quiet = every_s, ""
     while not stop.is_set():
         try:
+            if workspace.superseded(operator.root):  # trust was changed: other keys, roles, ledgers
+                operator = open_operator(workspace, refresh_every=timedelta(seconds=refresh_s))
+                _say([f"root {operator.root.version} governs"])
             done = operator.once()
         except ChopmarkError as error:
             _say(spoken(error))

@@ -48,6 +48,7 @@ def open_operator(workspace: Workspace, *, refresh_every: timedelta) -> Operator
         signers=kms.load_all(workspace.owner_keys("operator")),
         prove=prove,
         lifetimes=Lifetimes(),
+        roots=workspace.root_files(),
     )
     security = HttpFetcher(workspace.security_url)
     return Operator(
