@@ -371,11 +371,10 @@ def _next(found: Impact) -> list[str]:
         f"chopmark release sign-again {one.live.release.digest.short} --as OWNER   {_release_name(one)}, with other keys"
         for one in found.lost
     ]
-    fresh = dict.fromkeys(key.owner for key in found.keys if key.retired is None)
-    steps += [f"chopmark keys new {owner}   what takes the place of the old key" for owner in fresh]
-    steps += [
-        f"chopmark keys revoke {key.keyid[:16]} --reason compromised --since INDEX"
-        for key in found.keys
-        if key.retired is None
-    ]
+    current = [key for key in found.keys if key.retired is None]
+    owners = dict.fromkeys(key.owner for key in current)
+    steps += [f"chopmark keys new {owner}   what takes the place of the old key" for owner in owners]
+    if current:
+        which = " ".join(key.keyid[:16] for key in current)
+        steps.append(f"chopmark keys revoke {which} --reason compromised --since INDEX")
     return ["  next", *(f"    {step}" for step in steps)] if steps else []
