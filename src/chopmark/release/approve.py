@@ -33,6 +33,7 @@ from chopmark.policy import (
     replay,
 )
 from chopmark.release.gate import APPROVER, find_vsa, gather, newest_release
+from chopmark.release.keyring import in_force
 from chopmark.release.model import MAIN, ModelRelease
 from chopmark.release.ports import Committer, EvidenceSource, GitHost
 from chopmark.release.propose import check_fallbacks
@@ -127,16 +128,20 @@ def read_proposal(host: GitHost, branch: str, trust: TrustPolicy) -> Proposed:
 
 
 def examine(
-    proposed: Proposed, *, host: GitHost, facts: tuple[Fact, ...], trust: TrustPolicy
+    proposed: Proposed, *, host: GitHost, facts: tuple[Fact, ...], source: EvidenceSource, trust: TrustPolicy
 ) -> tuple[Candidate, Decision]:
     """Check what a proposal rests on (steps 3 and 4); return the candidate and the evidence decision of now.
+
+    Args:
+        facts: gathered by what is in force.
+        trust: all of it: what devices run, and fall back to, does not depend on the calendar.
 
     Raises:
         VerificationError: ``vsa-missing``, ``vsa-unconfirmed``, ``fallback-unapproved``.
     """
     release = proposed.release
     summary = find_vsa(facts, release.vsa)
-    previous = newest_release(host, proposed.base, facts=facts, trust=trust, besides=release)
+    previous = newest_release(host, proposed.base, facts=facts, source=source, trust=trust, besides=release)
     candidate = Candidate(release=release, previous=previous)
     again = replay(summary, policy=proposed.policy, facts=facts, candidate=candidate, approvals=NOBODY)
     differences = list(again.differences)
@@ -186,17 +191,19 @@ def approve(
 
     Args:
         signers: all keys of the owner that the role asks for.
+        at: now; keys that have expired by then count for nothing.
 
     Raises:
         VerificationError: anything of steps 1 to 4, ``evidence-denied`` among them; nothing was signed.
         UndecidedError: the ledger cannot be read.
         UsageError: the keys are no approver's, or not all that the role asks for.
     """
+    standing, trust = trust, in_force(trust, now=at)
     proposed = read_proposal(host, branch, trust)
     facts = gather(source, trust)
     if isinstance(facts, Unavailable):
         raise UndecidedError(f"the evidence cannot be gathered: {facts.reason}")
-    _, decision = examine(proposed, host=host, facts=facts, trust=trust)
+    _, decision = examine(proposed, host=host, facts=facts, source=source, trust=standing)
     if not isinstance(decision, Allowed):
         raise VerificationError(
             "; ".join(explain(decision)), code="evidence-denied", hint="propose it again when it holds"

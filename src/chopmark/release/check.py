@@ -4,6 +4,7 @@
 (1) and (2) as an approver does: the branch's files, the payload byte for byte. (3) Every commit on the branch is signed
 by a Git signer of trust.json. (4) The evidence decision is replayed and made again. (5) Approvals are counted by owner
 and the approval rules are decided. (6) The decision is logged; the envelope never names it, as it came first.
+Keys that have expired count in none of this.
 
 A merge is a check whose answer was yes, for exactly the commit that was checked.
 """
@@ -29,6 +30,7 @@ from chopmark.policy import (
 from chopmark.release.approve import count_approvals, examine, read_proposal
 from chopmark.release.gate import Gate, gather
 from chopmark.release.history import verify_range
+from chopmark.release.keyring import in_force
 from chopmark.release.model import MAIN
 from chopmark.release.ports import Committer, GitHost
 from chopmark.release.repository import check_approved
@@ -75,23 +77,24 @@ def check(branch: str, *, host: GitHost, gate: Gate) -> Checked:
         VerificationError: something is not what it says: altered bytes, an unknown committer, a decision that is not
             confirmed, an unapproved fallback; or policy asks for less than trust.json does.
     """
-    proposed = read_proposal(host, branch, gate.trust)
-    verify_range(host, since=proposed.fork, to=proposed.commit, trust=gate.trust)
-    approvals = count_approvals(proposed, gate.trust)
+    trust = in_force(gate.trust, now=gate.clock.now())
+    proposed = read_proposal(host, branch, trust)
+    verify_range(host, since=proposed.fork, to=proposed.commit, trust=trust)
+    approvals = count_approvals(proposed, trust)
     release, policy = proposed.release, proposed.policy
-    facts = gather(gate.source, gate.trust)
+    facts = gather(gate.source, trust)
     vsa = None
     if isinstance(facts, Unavailable):
         candidate = Candidate(release=release)
         decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals)
     else:
-        candidate, decision = examine(proposed, host=host, facts=facts, trust=gate.trust)
+        candidate, decision = examine(proposed, host=host, facts=facts, source=gate.source, trust=gate.trust)
         counted, about = NOBODY, lineage(facts, release.manifest)
         if isinstance(decision, Allowed):
             counted = approvals
             decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=approvals)
         if isinstance(decision, Allowed):
-            check_approved(encode_envelope(proposed.envelope), gate.trust)  # no policy lowers what trust asks for
+            check_approved(encode_envelope(proposed.envelope), trust)  # no policy lowers what trust asks for
         if not isinstance(decision, Undecidable):
             vsa = gate.record(decision, policy=policy, facts=about, candidate=candidate, approvals=counted)
     return Checked(

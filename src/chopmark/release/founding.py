@@ -58,9 +58,18 @@ class Founding:
 
 
 def default_trust(
-    name: str, *, owners: Mapping[str, Sequence[PublicKey]], logs: tuple[LogKeys, ...], witness_policy: str
+    name: str,
+    *,
+    owners: Mapping[str, Sequence[PublicKey]],
+    logs: tuple[LogKeys, ...],
+    witness_policy: str,
+    made: datetime | None = None,
 ) -> TrustPolicy:
-    """Return version 1 of trust.json: two of three approvers, hybrid; one key for each machine role."""
+    """Return version 1 of trust.json: two of three approvers, hybrid; one key for each machine role.
+
+    Args:
+        made: when the keys were made: each expires ``key_life_s`` after that. None for keys that never do.
+    """
     any_model = ("model/*",)
     machine = {
         "data-owner": ((PredicateType.DATASET,), ("data/*",)),
@@ -89,6 +98,8 @@ def default_trust(
         Role(name="git", owners=GIT_SIGNERS, k=1, algorithms=CLASSICAL, predicates=(), subjects=()),
     ):
         roles[role.name] = role
+    limits = Limits(max_status_age_s={"critical": DAY_S, "normal": 7 * DAY_S, "low": 90 * DAY_S}, clock_tolerance_s=300)
+    until = None if made is None else made + timedelta(seconds=limits.key_life_s)
     return TrustPolicy(
         workspace=name,
         version=1,
@@ -96,9 +107,8 @@ def default_trust(
         roles=roles,
         logs=logs,
         witness_policy=witness_policy,
-        limits=Limits(
-            max_status_age_s={"critical": DAY_S, "normal": 7 * DAY_S, "low": 90 * DAY_S}, clock_tolerance_s=300
-        ),
+        limits=limits,
+        key_expiry={} if until is None else {key.keyid: until for keys in owners.values() for key in keys},
     )
 
 

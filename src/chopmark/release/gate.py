@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chopmark.artifacts import Digest
-from chopmark.channel import Release, decode_release
+from chopmark.channel import Release
 from chopmark.clock import Clock
 from chopmark.errors import UndecidedError, VerificationError
 from chopmark.keys import Signer
@@ -30,6 +30,7 @@ from chopmark.policy import (
     read_vsa,
 )
 from chopmark.release.ports import EvidenceSource, GitHost, StatementLog
+from chopmark.release.record import approved_in_ledger
 from chopmark.release.repository import approved_releases
 from chopmark.statements import sign, verify_any
 from chopmark.trust import TrustPolicy
@@ -91,16 +92,22 @@ def about(facts: tuple[Fact, ...] | Unavailable, manifest: Digest) -> tuple[Fact
 
 
 def newest_release(
-    host: GitHost, commit: str, *, facts: tuple[Fact, ...] | Unavailable, trust: TrustPolicy, besides: Release
+    host: GitHost,
+    commit: str,
+    *,
+    facts: tuple[Fact, ...] | Unavailable,
+    source: EvidenceSource,
+    trust: TrustPolicy,
+    besides: Release,
 ) -> Previous | None:
     """Return the approved release of the same model with the highest counter, other than *besides* itself.
 
-    Looks at the repository and at the ledger: a revert by hand takes an envelope out of the one, never of the other.
+    Looks at the repository and at the ledger: a revert by hand takes an envelope out of the one, never of the other. It
+    is a floor, and devices remember it: so it rests on every key of *trust*, expired ones and those of before as well.
     """
     known = approved_releases(host, commit, trust)
-    for fact in () if isinstance(facts, Unavailable) else facts:
-        if fact.role == APPROVER and fact.type == "release":
-            known[fact.digest] = decode_release(fact.verified.envelope.payload)
+    if not isinstance(facts, Unavailable):
+        known |= approved_in_ledger(source.statements(), trust)
     of_model = [
         release
         for digest, release in known.items()

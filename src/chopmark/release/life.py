@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of a model, from the ledger's statements: who said what about which artifact, and what came of what. Pure.
 
-Every statement is verified against trust before it is shown; one that no role may have signed is shown as such and
-connects nothing. Nothing is fetched: whoever holds the ledger and the root reads the same life.
+Every statement is judged against trust, by its index, before it is shown; one that no role may have signed is shown as
+such and connects nothing. One that rests on a key of before is believed, and says so. Nothing is fetched: whoever holds
+the ledger and the root reads the same life.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 
 from chopmark.artifacts import Digest
 from chopmark.errors import ChopmarkError, UsageError, VerificationError
-from chopmark.statements import Envelope, PredicateType, decode_statement, short_type, verify_any
+from chopmark.statements import Envelope, PredicateType, decode_statement, short_type
+from chopmark.statements.judge import judge
 from chopmark.trust import TrustPolicy
 
 MIN_PREFIX = 4
+NOT_BELIEVED = "not-believed"
 _HEX = re.compile("[0-9a-f]{1,64}")
 
 
@@ -32,6 +35,8 @@ class Event:
         digest: of the statement itself, as others name it.
         depends: digests (hex) of what its subject was made from, or of what it decided over.
         problem: why it is not believed; empty where it is.
+        judgement: ``current``, ``superseded``, ``compromised-before`` or ``not-believed``.
+        note: which key of before it rests on, for people; empty where it is current.
     """
 
     index: int
@@ -45,6 +50,8 @@ class Event:
     depends: tuple[str, ...]
     predicate: Mapping[str, object]
     problem: str = ""
+    judgement: str = NOT_BELIEVED
+    note: str = ""
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -57,21 +64,36 @@ class Event:
             "digest": str(self.digest),
             "from": list(self.depends),
             "problem": self.problem,
+            "judgement": self.judgement,
+            "note": self.note,
             "predicate": self.predicate,
         }
 
 
-def read_life(entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy) -> tuple[Event, ...]:
-    """Return every statement of the ledger as an event, in order."""
-    return tuple(_event(index, envelope, trust) for index, envelope in entries)
+def read_life(
+    entries: Iterable[tuple[int, Envelope]],
+    trust: TrustPolicy,
+    *,
+    log: str | None = None,
+    before: Sequence[TrustPolicy] = (),
+) -> tuple[Event, ...]:
+    """Return every statement of the ledger as an event, in order.
+
+    Args:
+        log: origin of the ledger that the entries stand in; None for the one that *trust* says is appended to.
+        before: earlier versions of *trust*, as :func:`chopmark.statements.judge.judge` takes them.
+    """
+    origin = trust.active_log.origin if log is None else log
+    return tuple(_event(index, envelope, trust, origin, before) for index, envelope in entries)
 
 
-def _event(index: int, envelope: Envelope, trust: TrustPolicy) -> Event:
-    role, problem = "", ""
+def _event(index: int, envelope: Envelope, trust: TrustPolicy, log: str, before: Sequence[TrustPolicy]) -> Event:
+    role, problem, judgement, note = "", "", NOT_BELIEVED, ""
     owners: tuple[str, ...] = ()
     try:
-        verified = verify_any(envelope, trust)
-        role, owners, statement = verified.role, verified.owners, verified.statement
+        found = judge(envelope, trust, log=log, index=index, before=before)
+        role, owners, statement = found.role, found.owners, found.statement
+        judgement, note = str(found.judgement), found.note
     except ChopmarkError as error:
         problem = error.message
         try:
@@ -102,6 +124,8 @@ def _event(index: int, envelope: Envelope, trust: TrustPolicy) -> Event:
         depends=() if problem else tuple(_digests(statement.predicate_type, statement.predicate)),
         predicate=statement.predicate,
         problem=problem,
+        judgement=judgement,
+        note=note,
     )
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Propose a release: decide over the evidence, and put what the approvers are to sign on a branch.
 
-(1) Facts are gathered from the ledger. (2) The evidence rules of the policy on ``main`` are decided. (3) The decision is
-logged, whatever it says. (4) Only if it allows: the ModelRelease file and the unsigned envelope, which names that
-decision, are committed on ``release/<model>-<version>``.
+(1) Facts are gathered from the ledger: statements by keys that have not expired. (2) The evidence rules of the policy on
+``main`` are decided. (3) The decision is logged, whatever it says. (4) Only if it allows: the ModelRelease file and the
+unsigned envelope, which names that decision, are committed on ``release/<model>-<version>``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from chopmark.channel import Release
 from chopmark.errors import UsageError, VerificationError
 from chopmark.policy import Candidate, Decision, Denied, Phase, Unavailable, Undecidable, decide
 from chopmark.release.gate import Gate, about, gather, newest_release
+from chopmark.release.keyring import in_force
 from chopmark.release.model import MAIN, Draft, ModelRelease
 from chopmark.release.ports import Committer, GitHost
 from chopmark.release.repository import envelope_path, head, model_path, read_approved, read_policy
@@ -54,13 +55,14 @@ def propose(draft: Draft, *, host: GitHost, gate: Gate, by: Committer) -> Propos
         DecodeError: a value that no release can have.
         VerificationError: a fallback that is not an approved release of this model and these channels.
     """
+    trust = in_force(gate.trust, now=gate.clock.now())
     base, branch = head(host, MAIN), branch_name(draft.model, draft.version)
-    first = model_release(_unnumbered(draft, gate.trust.workspace), policy=draft.policy).release
+    first = model_release(_unnumbered(draft, trust.workspace), policy=draft.policy).release
     if host.head(branch) is not None:
         raise UsageError(f"{branch} exists", code="branch-exists", hint=f"approve it, or: `git branch -D {branch}`")
     policy = read_policy(host, base, draft.policy)
-    gathered = gather(gate.source, gate.trust)
-    previous = newest_release(host, base, facts=gathered, trust=gate.trust, besides=first)
+    gathered = gather(gate.source, trust)
+    previous = newest_release(host, base, facts=gathered, source=gate.source, trust=gate.trust, besides=first)
     release = first if draft.counter is not None or previous is None else replace(first, counter=previous.counter + 1)
     check_fallbacks(host, base, release, gate.trust)
     facts, candidate = about(gathered, release.manifest), Candidate(release=release, previous=previous)

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a ledger's statements say about releases: which were approved, and what the gate decided. Pure."""
+"""What a ledger's statements say about releases: which were approved, and what the gate decided. Pure.
+
+It is history: what was signed with a key that was retired later is judged by its index, so that a decision keeps its
+number when the gate's key is rotated. No decision of today rests on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chopmark.artifacts import Digest
 from chopmark.channel import Release, decode_release
 from chopmark.errors import DecodeError
 from chopmark.policy import Phase, Summary, Verdict, read_vsa
-from chopmark.statements import Envelope, PredicateType, Subject, verified
+from chopmark.statements import Envelope, PredicateType, Subject
+from chopmark.statements.judge import judged
 from chopmark.trust import TrustPolicy
 
 
@@ -39,11 +44,18 @@ class GateDecision:
         return (*(self.evidence.verdicts if self.evidence else ()), *self.summary.verdicts)
 
 
-def decisions(entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy) -> tuple[GateDecision, ...]:
-    """Return every gate decision over approvals, in ledger order."""
+def decisions(
+    entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy, *, before: Sequence[TrustPolicy] = ()
+) -> tuple[GateDecision, ...]:
+    """Return every gate decision over approvals, in the order of the ledger that is appended to.
+
+    Args:
+        before: earlier versions of *trust*, as :func:`chopmark.statements.judge.judge` takes them.
+    """
+    log = trust.active_log.origin
     found: list[GateDecision] = []
     evidence: dict[tuple[Subject, Digest], Summary] = {}
-    for index, statement in verified(entries, trust, kind=PredicateType.VSA, role="gate"):
+    for index, statement in judged(entries, trust, log=log, kind=PredicateType.VSA, role="gate", before=before):
         try:
             summary = read_vsa(statement.statement)
         except DecodeError:
@@ -57,10 +69,13 @@ def decisions(entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy) -> tu
     return tuple(found)
 
 
-def approved_in_ledger(entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy) -> dict[Digest, Release]:
-    """Return every release in the ledger that enough approvers signed, by release hash."""
+def approved_in_ledger(
+    entries: Iterable[tuple[int, Envelope]], trust: TrustPolicy, *, before: Sequence[TrustPolicy] = ()
+) -> dict[Digest, Release]:
+    """Return every release in the ledger that enough approvers signed, now or then, by release hash."""
     found = {}
-    for _, statement in verified(entries, trust, kind=PredicateType.RELEASE, role="approver"):
+    log = trust.active_log.origin
+    for _, statement in judged(entries, trust, log=log, kind=PredicateType.RELEASE, role="approver", before=before):
         try:
             release = decode_release(statement.envelope.payload)
         except DecodeError:

@@ -188,6 +188,22 @@ class Workspace:
         path = self.repository / "trust" / f"{root.trust.version}.trust.json"
         return read_file(path, max_bytes=MAX_TRUST_BYTES)
 
+    def trusted_before(self) -> tuple[TrustPolicy, ...]:
+        """Return the earlier versions of trust.json, oldest first, each as a root of the chain from the pin names it.
+
+        They say what was believed then, and grant nothing now. One whose file is missing is passed over.
+
+        Raises:
+            Refused: ``root-untrusted``, ``trust-mismatch``.
+        """
+        *roots, newest = self._roots()
+        older = {root.trust.version: root for root in roots if root.trust.version != newest.trust.version}
+        return tuple(
+            open_trust(root, self._trust_file(root))
+            for version, root in older.items()
+            if (self.repository / "trust" / f"{version}.trust.json").exists()
+        )
+
     def log_place(self, trust: TrustPolicy) -> LogPlace:
         """Return where the ledger is, as *trust* and the workspace say."""
         log, policy = trust.active_log, WitnessPolicy.parse(trust.witness_policy)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,8 +17,6 @@ from chopmark.errors import ChopmarkError
 
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
-
-SOON_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +70,11 @@ def _workspace(start: Path) -> list[Finding]:
         return [Finding(what="workspace", ok=outside, detail=what, hint=error.hint)]
     root = Finding(
         what="root",
-        ok=left.days > SOON_DAYS,
-        detail=f"version {site.root.version}, expires in {left.days} days",
-        hint="the root owners sign a new version",
+        ok=left > timedelta(seconds=site.trust.limits.key_warning_s),
+        detail=f"version {site.root.version}, {_in_days(left)}",
+        hint="the root owners sign a new version: chopmark trust change --renew",
     )
-    return [root, *_keys(site), _ledger(site), *_services(site)]
+    return [root, *_keys(site), *_lives(site), _ledger(site), *_services(site)]
 
 
 def _keys(site: Site) -> list[Finding]:
@@ -90,6 +89,44 @@ def _keys(site: Site) -> list[Finding]:
         Finding(what="key files", ok=not open_to_others, detail=shown, hint=hint),
         Finding(what="keys", ok=None if away else True, detail=where, hint="run there what they sign"),
     ]
+
+
+def _lives(site: Site) -> list[Finding]:
+    """Look at how long each key is still used, and at keys of before that are still here."""
+    from chopmark.apps.cli.keyring import ids_here, known_keys
+    from chopmark.release.keyring import KeyState
+
+    known = known_keys(site)
+    here = ids_here(site)
+    over = [key for key in known if key.state is KeyState.EXPIRED]
+    soon = [key for key in known if key.state is KeyState.EXPIRING]
+    due = list(dict.fromkeys(key.owner for key in (*over, *soon)))
+    words = [f"{key.owner} {key.key.algorithm} {_in_days(key.left)}" for key in (*over, *soon) if key.left is not None]
+    lefts = [key.left for key in known if key.left is not None]
+    detail = ", ".join(words) or (f"the next one {_in_days(min(lefts))}" if lefts else "none of them expires")
+    found = [
+        Finding(
+            what="key expiry",
+            ok=not due,
+            detail=detail,
+            hint=f"rotate them while old and new overlap: chopmark keys rotate {due[0]}" if due else "",
+        )
+    ]
+    left_over = [key for key in known if key.state is KeyState.RETIRED and key.keyid in here]
+    if left_over:
+        paths = [
+            str(file.path)
+            for owner in dict.fromkeys(key.owner for key in left_over)
+            for file in site.keys_here(owner)
+            if file.public.keyid in {key.keyid for key in left_over}
+        ]
+        hint = f"nobody counts what they sign; move them to where they are kept, or: rm {' '.join(paths)}"
+        found.append(Finding(what="retired keys", ok=None, detail=", ".join(paths), hint=hint))
+    return found
+
+
+def _in_days(left: timedelta) -> str:
+    return f"expires in {left.days} days" if left > timedelta(0) else f"expired {-left.days} days ago"
 
 
 def _ledger(site: Site) -> Finding:

@@ -119,7 +119,7 @@ def _follow(site: Site, what: str) -> tuple[str, tuple[Event, ...]]:
         digest = scan(path).digest.hex
     elif path.is_file():
         digest = hash_file(path).sha256.hex
-    events = read_life(site.statements(), site.trust)
+    events = read_life(site.statements(), site.trust, before=site.trust_before)
     found = find_digest(events, digest)
     return found, follow(events, found)
 
@@ -130,7 +130,11 @@ def _explain_artifact(site: Site, what: str) -> Answer:
 
     digest, life = _follow(site, what)
     entries = {event.index for event in life}
-    made = [decision for decision in decisions(site.statements(), site.trust) if decision.index in entries]
+    made = [
+        decision
+        for decision in decisions(site.statements(), site.trust, before=site.trust_before)
+        if decision.index in entries
+    ]
     if not made:
         shown = f"{digest[:16]}…  was not decided over yet"
         nothing = {"ok": True, "digest": f"sha256:{digest}", "decision": None}
@@ -188,7 +192,7 @@ def _detail(event: Event) -> str:
 def _explain_decision(site: Site, number: int) -> Answer:
     from chopmark.release.record import decisions
 
-    made = decisions(site.statements(), site.trust)
+    made = decisions(site.statements(), site.trust, before=site.trust_before)
     if number > len(made):
         raise UsageError(f"G{number}: there are {len(made)} decisions", hint="chopmark release check makes one")
     decision = made[number - 1]

@@ -245,7 +245,7 @@ def history(start: Path) -> Answer:
     from chopmark.release.record import decisions
 
     site = Site.at(start)
-    made = decisions(site.statements(), site.trust)
+    made = decisions(site.statements(), site.trust, before=site.trust_before)
     now = frozenset(wanted.digest for wanted in releasing.wanted_releases(site))
     revoked = releasing.revoked_digests(site)
     body = {

@@ -36,7 +36,8 @@ from chopmark.release import (
     read_policy,
     withdraw,
 )
-from chopmark.statements import PredicateType, encode_envelope, sign, verified
+from chopmark.statements import PredicateType, encode_envelope, sign
+from chopmark.statements.judge import judged
 
 RUNTIME_RANGE = ">=1.20,<2"
 
@@ -252,8 +253,16 @@ def wanted_releases(site: Site) -> tuple[Release, ...]:
 
 def revoked_digests(site: Site) -> frozenset[Digest]:
     """Return the releases and packages that the security owners revoked, by what the ledger holds."""
-    found = verified(site.statements(), site.trust, kind=PredicateType.REVOCATION, role="security")
-    return frozenset(statement.statement.subject.digest for _, statement in found)
+    log = site.trust.active_log.origin  # a revocation outlives the keys that it was signed with
+    found = judged(
+        site.statements(),
+        site.trust,
+        log=log,
+        kind=PredicateType.REVOCATION,
+        role="security",
+        before=site.trust_before,
+    )
+    return frozenset(one.statement.subject.digest for _, one in found)
 
 
 def _decided(decision: Decision) -> None:

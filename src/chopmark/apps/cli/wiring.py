@@ -6,18 +6,19 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chopmark.adapters.kms import file as kms
 from chopmark.adapters.kms import open_signer
-from chopmark.artifacts import sync_folder, write_file
+from chopmark.artifacts import read_file, sync_folder, write_file
 from chopmark.canonical import check_name
 from chopmark.clock import Clock, SystemClock
-from chopmark.errors import UndecidedError, UsageError
-from chopmark.keys import Algorithm, PublicKey, Signer
+from chopmark.errors import ChopmarkError, UndecidedError, UsageError
+from chopmark.keys import Algorithm, PublicKey, Signer, read_public_key
 from chopmark.statements import Envelope, Statement, sign
 
 if TYPE_CHECKING:  # `sign` takes its key from here, and starts without TUF and Git
@@ -39,6 +40,24 @@ if TYPE_CHECKING:  # `sign` takes its key from here, and starts without TUF and 
     from chopmark.trust import TrustedRoot, TrustPolicy
 
 WITNESS: Final = "witness-1"
+MAX_KEYS: Final = 100
+_MAX_PUBLIC_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """A private key on this machine.
+
+    Attributes:
+        path: of the private half; the public one stands beside it, ``.pub``, where a command made it.
+    """
+
+    path: Path
+    public: PublicKey
+
+    @property
+    def public_path(self) -> Path:
+        return self.path.with_suffix(".pub")
 
 
 class Site:
@@ -67,9 +86,42 @@ class Site:
     def trust(self) -> TrustPolicy:
         return self._trusted[1]
 
+    @cached_property
+    def trust_before(self) -> tuple[TrustPolicy, ...]:
+        """What trust.json said before: history is judged by it, and nothing else."""
+        return self.workspace.trusted_before()
+
     def signers(self, owner: str) -> list[Signer]:
-        """Return all keys of *owner*; UndecidedError where they are on another machine."""
-        return kms.load_all(self.workspace.owner_keys(owner), ask_passphrase)
+        """Return the keys that *owner* may sign with now.
+
+        Raises:
+            UndecidedError: they are on another machine.
+            VerificationError: ``key-expired``, ``key-retired``.
+        """
+        from chopmark.release.keyring import usable
+
+        found = kms.load_all(self.workspace.owner_keys(owner), ask_passphrase)
+        return usable(found, self.trust, owner, now=self.clock.now())
+
+    def keys_here(self, owner: str) -> tuple[KeyFile, ...]:
+        """Return the keys of *owner* whose private half is on this machine, by file name.
+
+        A key that cannot be opened without somebody's help is known by the public half beside it, or not at all.
+        """
+        folder = self.workspace.owner_keys(owner)
+        found = []
+        for path in sorted((*folder.glob("*.pem"), *folder.glob("*.uri"))):
+            with suppress(ChopmarkError):
+                found.append(KeyFile(path=path, public=_public_half(path)))
+        return tuple(found)
+
+    def use_for_git(self, owner: str, key: KeyFile) -> None:
+        """Make *key* the one that *owner* signs commits with.
+
+        Raises:
+            UsageError: it is not a plain file, and Git would have to open it.
+        """
+        kms.export_openssh(kms.load(key.path), self.workspace.owner_keys(owner) / "git")
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -106,7 +158,7 @@ class Site:
 
         size = self.ledger.checkpoint.size
         if self._releases_at[0] != size:
-            self._releases_at = (size, approved_in_ledger(self.statements(), self.trust))
+            self._releases_at = (size, approved_in_ledger(self.statements(), self.trust, before=self.trust_before))
         return self._releases_at[1]
 
     _releases_at: tuple[int, Mapping[Digest, Release]] = (-1, {})
@@ -185,7 +237,8 @@ class Site:
 
     def status_host(self) -> StatusHost:
         """Return the security host itself, with its keys: where nothing else runs, or the workspace is being made."""
-        return _status_host(self.workspace.security, self.trust, self.signers("status-host"))
+        # No calendar stops the status: an expired key of its host is doctor's to report.
+        return _status_host(self.workspace.security, self.trust, kms.load_all(self.workspace.owner_keys("status-host")))
 
     def witnesses(self) -> dict[str, WitnessClient]:
         """Return the way to each witness."""
@@ -207,7 +260,8 @@ class Site:
 
         logs = {log.origin: [VerifierKey.decode(key) for key in log.require] for log in self.trust.logs}
         store = witness.load(self.workspace.witness_db(WITNESS))
-        return Witness(name=WITNESS, signers=self.signers(WITNESS), logs=logs, store=store, clock=self.clock)
+        signers = kms.load_all(self.workspace.owner_keys(WITNESS))
+        return Witness(name=WITNESS, signers=signers, logs=logs, store=store, clock=self.clock)
 
 
 def check_new(folder: Path) -> None:
@@ -259,6 +313,41 @@ def ask_passphrase() -> bytes:
     return getpass.getpass("passphrase or PIN: ").encode()
 
 
+def public_half(path: Path) -> PublicKey:
+    """Return the public half of the key that a ``.pem`` or ``.uri`` file is; nobody is asked for a passphrase.
+
+    Raises:
+        UsageError, UndecidedError: it cannot be opened.
+    """
+    signer = open_signer(kms.read_uri(path)) if path.suffix == ".uri" else kms.load(path)
+    return signer.public
+
+
+def _public_half(path: Path) -> PublicKey:
+    beside = path.with_suffix(".pub")
+    return read_public_key(read_file(beside, max_bytes=_MAX_PUBLIC_BYTES)) if beside.exists() else public_half(path)
+
+
+def make_keys(folder: Path, algorithms: Sequence[Algorithm], *, passphrase: bytes | None) -> tuple[KeyFile, ...]:
+    """Make one key of each algorithm in *folder*, mode 0600, with its public half beside it.
+
+    A key that is there already stays; the new one is ``ed25519-2.pem``, and so on.
+
+    Args:
+        passphrase: what the files are encrypted with; None for none.
+    """
+    made = []
+    for algorithm in algorithms:
+        taken = (folder / f"{algorithm}{suffix}.pem" for suffix in ("", *(f"-{n}" for n in range(2, MAX_KEYS))))
+        path = next((path for path in taken if not path.exists()), None)
+        if path is None:
+            raise UsageError(f"{folder}: holds {MAX_KEYS - 1} keys of {algorithm}", hint="move old ones away")
+        key = KeyFile(path=path, public=kms.create(path, algorithm, passphrase=passphrase).public)
+        write_file(key.public_path, key.public.pem.encode())
+        made.append(key)
+    return tuple(made)
+
+
 def open_keys(place: str) -> list[Signer]:
     """Open what *place* names: all keys of a folder, or one key.
 
@@ -267,7 +356,7 @@ def open_keys(place: str) -> list[Signer]:
         UsageError: it is no key of ours, or others may read it.
     """
     path = Path(place)
-    return kms.load_all(path) if path.is_dir() else [load_key(path)]
+    return kms.load_all(path, ask_passphrase) if path.is_dir() else [load_key(place)]
 
 
 def create_workspace(
@@ -344,6 +433,7 @@ def _found(
     from chopmark.release.founding import OWNERS, ROOT_OWNERS, default_trust, found
     from chopmark.trust import LogKeys
 
+    now = SystemClock().now()
     logs = tuple(log_key(origin, key).encode() for key in public["log"])
     policy = [f"log {vkey}" for vkey in logs]
     policy += [f"witness {WITNESS} {witness_key(WITNESS, public[WITNESS][0]).encode()}", f"quorum {WITNESS}", ""]
@@ -352,9 +442,10 @@ def _found(
         owners={owner: public[owner] for owner in OWNERS},
         logs=(LogKeys(origin=origin, require=logs),),
         witness_policy="\n".join(policy),
+        made=now,
     )
     signers = [signer for owner in ROOT_OWNERS for signer in kms.load_all(keys / owner)]
-    return found(trust, channels=[channel], root_signers=signers, now=SystemClock().now()), trust
+    return found(trust, channels=[channel], root_signers=signers, now=now), trust
 
 
 def _make_stores(workspace: Workspace, origin: str, trust: TrustPolicy) -> None:

@@ -430,7 +430,7 @@ class Story:
 
     def decisions(self) -> tuple[GateDecision, ...]:
         """Return the decisions over approvals that the gate has made."""
-        return decisions(self.site.statements(), self.site.trust)
+        return decisions(self.site.statements(), self.site.trust, before=self.site.trust_before)
 
     def kiosk(self, name: str) -> Path:
         return self.folder / "kiosks" / name

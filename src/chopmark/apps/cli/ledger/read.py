@@ -62,7 +62,7 @@ def entries(start: Path, kind: str | None) -> Answer:
     if not own.of_workspace:
         return _entries(own, kind)
     site = Site.at(start)
-    known = read_life(site.statements(), site.trust)
+    known = read_life(site.statements(), site.trust, before=site.trust_before)
     events = [event for event in known if kind in (None, event.type)]
     size = site.ledger.checkpoint.size
     data = {"ok": True, "size": size, "entries": [event.as_json() for event in events]}
