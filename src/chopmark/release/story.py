@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an opened dossier tells: each stage of a life, what is missing in it, and how far it can be known. Pure.
+
+    Opened -> tell -> Story
+
+A stage without a statement says so in plain words. "Not revoked" is never said bare: it is the security owners' word of a
+time (the status of a publication), or what the ledger holds up to a size where every entry is here, or it is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from chopmark.artifacts import Digest
+from chopmark.channel import Assignment, Release, decode_release
+from chopmark.clock import format_time
+from chopmark.errors import ChopmarkError, VerificationError
+from chopmark.release.dossier import Opened
+from chopmark.release.life import Event, read_life, trace
+
+
+class Stage(StrEnum):
+    """Where in a life something belongs, in the order in which it is told."""
+
+    ORIGIN = "made from"
+    CHECKS = "found out"
+    DECISION = "decided"
+    PUBLICATION = "published"
+    SINCE = "since then"
+
+
+_STAGES: Final[Mapping[str, Stage]] = {
+    "test-result": Stage.CHECKS,
+    "inspection": Stage.CHECKS,
+    "sbom": Stage.CHECKS,
+    "vsa": Stage.DECISION,
+    "release": Stage.DECISION,
+    "revocation": Stage.SINCE,
+    "hold": Stage.SINCE,
+    "appraisal": Stage.SINCE,
+}
+"""All else is where something came from."""
+
+_TIMES: Final = ("timeVerified", "since", "adopted", "finishedOn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A statement that another one names and that is not in the dossier.
+
+    Attributes:
+        by: index of the entry that names it; *kind*: what kind of statement that is.
+    """
+
+    digest: str
+    by: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """Why a release or package may not be used: revoked, or held for now.
+
+    Attributes:
+        by: where it is said: ``entry 12``, or ``status 3``.
+    """
+
+    kind: str
+    digest: Digest
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A life, stage by stage.
+
+    Attributes:
+        events: each statement's own verdict in it.
+        releases: that enough approvers signed, newest last.
+        assigned: what the publication assigns of them.
+        withdrawn: revocations and holds that stand.
+        known: how far "not revoked" is known, in words; empty where nothing was ever released or withdrawn.
+    """
+
+    opened: Opened
+    digest: Digest
+    events: tuple[Event, ...]
+    missing: tuple[Missing, ...]
+    releases: tuple[Release, ...]
+    assigned: tuple[Assignment, ...]
+    withdrawn: tuple[Withdrawn, ...]
+    known: str
+
+    @property
+    def ok(self) -> bool:
+        """Every statement verified, none that is named is missing, and nothing takes the artifact back."""
+        return not (any(event.problem for event in self.events) or self.missing or self.withdrawn)
+
+    def of(self, stage: Stage) -> tuple[Event, ...]:
+        """Return the statements of one stage, in ledger order."""
+        return tuple(event for event in self.events if stage_of(event) is stage)
+
+    def gaps(self) -> dict[Stage, str]:
+        """Return what a stage lacks, in plain words."""
+        believed = {event.type for event in self.events if not event.problem}
+        found = {}
+        if "train" not in believed:
+            found[Stage.ORIGIN] = "no training is recorded: origin unknown"
+        lacking = [word for kind, word in _CHECKED.items() if kind not in believed]
+        if lacking:
+            found[Stage.CHECKS] = f"no {', no '.join(lacking)}"
+        if not self.releases:
+            found[Stage.DECISION] = "not approved: no release of it is signed by enough approvers"
+        if self.opened.publication is None:
+            found[Stage.PUBLICATION] = "the dossier holds no publication of the channel"
+        elif not self.assigned:
+            file = self.opened.publication.file
+            found[Stage.PUBLICATION] = f"channel {file.name} {file.version} assigns no release of it"
+        return found
+
+    def as_json(self) -> dict[str, object]:
+        opened, gaps = self.opened, self.gaps()
+        seen, manifest, publication = opened.seen, opened.manifest, opened.publication
+        return {
+            "ok": self.ok,
+            "digest": str(self.digest),
+            "workspace": opened.root.workspace,
+            "root": {
+                "pinned": str(opened.pin),
+                "version": opened.root.version,
+                "digest": str(opened.root.digest),
+                "expires": opened.root.expires,
+            },
+            "log": {
+                "origin": seen.checkpoint.origin,
+                "size": seen.checkpoint.size,
+                "witnesses": list(seen.cosigned_by),
+                "logged_before": seen.cosigned_at,
+                "complete": opened.complete,
+            },
+            "package": manifest
+            and {
+                "digest": str(manifest.digest),
+                "files": [{"name": f.name, "sha256": f.sha256.hex, "length": f.length} for f in manifest.files],
+                "bytes_verified": opened.package,
+            },
+            "events": [{"stage": str(stage_of(e)), **e.as_json(), "claimed_time": claimed(e)} for e in self.events],
+            "releases": [
+                {"release": str(r.digest), "model": r.model, "version": r.version, "channels": list(r.channels)}
+                for r in self.releases
+            ],
+            "publication": publication
+            and {
+                "channel": publication.file.name,
+                "version": publication.file.version,
+                "entry": publication.index,
+                "at": publication.at,
+                "status": {"version": publication.status.version, "issued": publication.status.issued},
+                "assigned": [{"release": str(a.release), "buckets": [a.first, a.end]} for a in self.assigned],
+            },
+            "withdrawn": [
+                {"kind": w.kind, "digest": str(w.digest), "reason": w.reason, "by": w.by} for w in self.withdrawn
+            ],
+            "known": self.known,
+            "missing": [{"digest": m.digest, "named_by": m.by, "kind": m.kind} for m in self.missing],
+            "gaps": {str(stage): gap for stage, gap in gaps.items()},
+        }
+
+
+_CHECKED: Final = {"test-result": "test", "inspection": "inspection", "sbom": "bill of materials"}
+
+
+def stage_of(event: Event) -> Stage:
+    """Return the stage that a statement belongs to."""
+    return _STAGES.get(event.type, Stage.ORIGIN)
+
+
+def claimed(event: Event) -> str | None:
+    """Return the time that a statement says of itself: its signer's claim, which nothing confirms."""
+    run = event.predicate.get("runDetails")
+    metadata = run.get("metadata") if isinstance(run, dict) else None
+    places = (event.predicate, metadata if isinstance(metadata, dict) else {})
+    return next((str(place[name]) for place in places for name in _TIMES if name in place), None)
+
+
+def find_file(opened: Opened, digest: Digest) -> Digest:
+    """Return what to tell about a file with this digest: the package, where it is one of its files.
+
+    Raises:
+        VerificationError: ``not-in-dossier``: it is no file of the package, and no statement is about it.
+    """
+    manifest = opened.manifest
+    if manifest is not None and digest in {manifest.digest, *(entry.sha256 for entry in manifest.files)}:
+        return manifest.digest
+    events = read_life(opened.entries, opened.trust)
+    if digest in {opened.about, *(d for e in events if not e.problem for d in (e.subject, e.digest, *e.also))}:
+        return digest
+    raise VerificationError(
+        f"{digest.short}…: is no file of the package in this dossier, and no statement in it is about that",
+        code="not-in-dossier",
+        hint="another file, or an altered one; or the dossier of another model",
+        evidence={"digest": str(digest), "about": str(opened.about)},
+    )
+
+
+def tell(opened: Opened, digest: Digest) -> Story:
+    """Return the life of *digest* as the dossier tells it; each statement is judged by trust.json."""
+    events = trace(read_life(opened.entries, opened.trust), digest.hex)
+    releases = tuple(_releases(opened, events))
+    publication = opened.publication
+    hashes = {release.digest for release in releases}
+    assigned = publication.file.assignments if publication is not None else ()
+    withdrawn = tuple(_withdrawn(opened, events, releases, digest))
+    return Story(
+        opened=opened,
+        digest=digest,
+        events=events,
+        missing=tuple(_missing(events)),
+        releases=releases,
+        assigned=tuple(a for a in assigned if a.release in hashes),
+        withdrawn=withdrawn,
+        known="" if withdrawn else _known(opened),
+    )
+
+
+def _releases(opened: Opened, events: Sequence[Event]) -> list[Release]:
+    believed = {event.digest for event in events if event.type == "release" and not event.problem}
+    found: dict[Digest, Release] = {}
+    for _, envelope in opened.entries:
+        if envelope.digest in believed:
+            try:
+                release = decode_release(envelope.payload)
+            except ChopmarkError:
+                continue  # signed by the approvers, and no release that this version can read: its event is shown
+            found[release.digest] = release
+    return sorted(found.values(), key=lambda release: release.counter)
+
+
+def _missing(events: Sequence[Event]) -> list[Missing]:
+    """Return what decisions and releases name as their grounds and is not here; artifacts and commits are no statements."""
+    here = {event.digest.hex for event in events}
+    return [
+        Missing(digest=digest, by=event.index, kind=event.type)
+        for event in events
+        if event.type in ("vsa", "release")
+        for digest in event.depends
+        if digest not in here
+    ]
+
+
+def _withdrawn(opened: Opened, events: Sequence[Event], releases: Sequence[Release], digest: Digest) -> list[Withdrawn]:
+    about = {digest, *(release.digest for release in releases), *(release.manifest for release in releases)}
+    found: dict[tuple[str, Digest], Withdrawn] = {}
+    for event in events:
+        key = (event.type, event.subject)
+        if event.problem or event.type not in ("revocation", "hold") or event.subject not in about:
+            continue
+        if event.type == "hold" and event.predicate.get("lift") is True:
+            found.pop(key, None)
+            continue
+        reason = str(event.predicate.get("reason", ""))
+        found[key] = Withdrawn(kind=event.type, digest=event.subject, reason=reason, by=f"entry {event.index}")
+    if opened.publication is not None:
+        status = opened.publication.status
+        for kind, entries in (("revocation", status.revoked), ("hold", status.holds)):
+            for entry in entries:
+                if entry.digest in about:
+                    by = f"status {status.version}"
+                    said = Withdrawn(kind=kind, digest=entry.digest, reason=entry.reason, by=by)
+                    found.setdefault((kind, entry.digest), said)
+        low = [r for r in releases if r.epoch < status.min_epoch.get(r.model, 0)]
+        for release in low:
+            why, by = f"epoch {release.epoch} is below the floor", f"status {status.version}"
+            found.setdefault(
+                ("revocation", release.digest),
+                Withdrawn(kind="revocation", digest=release.digest, reason=why, by=by),
+            )
+    return list(found.values())
+
+
+def _known(opened: Opened) -> str:
+    """Return how far it is known that nothing took the artifact back."""
+    words = []
+    if opened.publication is not None:
+        status = opened.publication.status
+        words.append(f"by status {status.version} of the security owners, issued {format_time(status.issued)}")
+    if opened.complete:
+        words.append(f"in all {opened.seen.checkpoint.size} entries of the ledger, which are all here")
+    if not words:
+        return "unknown: the dossier holds no status, and not every entry of the ledger"
+    return "not revoked and not held " + "; ".join(words)
