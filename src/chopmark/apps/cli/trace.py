@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, moment, strong
+from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, moment, plain, strong
 from chopmark.errors import UsageError, VerificationError, printable
 
 if TYPE_CHECKING:
@@ -205,17 +205,20 @@ def _stage(title: str, rows: Sequence[str], *, last: bool) -> list[str]:
 def _row(event: Event) -> str:
     from chopmark.release.story import claimed
 
-    kind = f"#{event.index} {event.type}"
+    kind = f"#{event.index} {'gate' if event.type == 'vsa' else event.type}"
     if event.problem:
         return bad(printable(f"{kind}  not believed: {event.problem}"))
-    what = f"{event.subject_name} {event.subject.short}…"
-    said = [f"{kind}  {what}", detail(event), f"by {', '.join(event.owners)} ({event.role})"]
+    by = ", ".join(event.owners)
+    said = [f"{kind}  {event.subject_name} {event.subject.short}…", detail(event)]
+    said.append(f"by {by}" if by == event.role else f"by {by} ({event.role})")
     if event.depends and event.type not in ("vsa", "release"):
         more = f" +{len(event.depends) - 3}" if len(event.depends) > 3 else ""
         said.append("from " + ", ".join(text[:8] for text in event.depends[:3]) + more)
     if time := claimed(event):
         said.append(f"says {time}")
-    return good(printable("  ".join(part for part in said if part)))
+    text = printable("  ".join(part for part in said if part))
+    refused = event.type == "vsa" and event.predicate.get("verificationResult") != "PASSED"
+    return plain(text) if refused else good(text)
 
 
 def _published(story: Story) -> list[str]:
@@ -242,17 +245,22 @@ def detail(event: Event) -> str:
         case "inspection":
             return str(predicate.get("result"))
         case "vsa":
-            rules = predicate.get("rules")
-            held = (
-                [rule for rule in rules if isinstance(rule, dict) and rule.get("ok")] if isinstance(rules, list) else []
-            )
-            counted_rules = f" {len(held)}/{len(rules)} rules" if isinstance(rules, list) else ""
-            return f"{predicate.get('phase')} {predicate.get('verificationResult')}{counted_rules}"
+            return _decision(predicate)
         case "release":
             return f"version {predicate.get('version')}"
         case "revocation" | "hold":
             return str(predicate.get("reason", ""))
     return ""
+
+
+def _decision(predicate: Mapping[str, object]) -> str:
+    """Return what the gate decided, and why not."""
+    listed = predicate.get("rules")
+    rules = [rule for rule in listed if isinstance(rule, dict)] if isinstance(listed, list) else []
+    failed = [f"{rule.get('id')}: {rule.get('message')}" for rule in rules if rule.get("ok") is not True]
+    passed = predicate.get("verificationResult") == "PASSED"
+    outcome = f"{predicate.get('phase')} {'ALLOWED' if passed else 'REFUSED'}, {len(rules) - len(failed)} of {len(rules)} rules"
+    return outcome + "".join(f"; {text}" for text in failed)
 
 
 def _folded(line: str) -> list[str]:
