@@ -140,8 +140,11 @@ SECOND_FACES = {
     "ledger.witness": "a server's half: being a witness",
     "release.evidence": "the ledger as a record of statements",
     "release.founding": "used once, by `chopmark init`",
+    "release.adopt": "says what was registered from outside; needs no repository",
+    "release.dossier": "one file and a pin; needs no repository",
     "release.life": "reads the ledger; needs no repository",
     "release.record": "what the ledger says about releases",
+    "release.story": "as release.dossier",
     "release.reconcile": "the operator's half",
     "release.workspace": "where things are; needs no repository",
 }
