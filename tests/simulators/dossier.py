@@ -54,7 +54,7 @@ class SimLife:
         facts, candidate = lineage(gathered, self.manifest.digest), Candidate(release=plain)
         policy = decode_policy(default_policy_file())
         decision = decide(policy, Phase.EVIDENCE, facts=facts, candidate=candidate)
-        vsa = gate.record(decision, policy=policy, facts=facts, candidate=candidate)  # type: ignore[arg-type]
+        vsa = gate.record(decision, policy=policy, facts=facts, candidate=candidate, at=NOW)  # type: ignore[arg-type]
         self.log_envelope(ledger.envelopes[-1])
         self.release = self.channel.approve(files=FILES, vsa=vsa, evidence=tuple(fact.digest for fact in facts))
         self.log_envelope(decode_envelope(self.channel.shipments[self.release.digest].envelope))

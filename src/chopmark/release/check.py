@@ -80,20 +80,20 @@ def check(branch: str, *, host: GitHost, gate: Gate) -> Checked:
     approvals = count_approvals(proposed, gate.trust)
     release, policy = proposed.release, proposed.policy
     facts = gather(gate.source, gate.trust)
-    vsa = None
+    vsa, now = None, gate.clock.now()
     if isinstance(facts, Unavailable):
         candidate = Candidate(release=release)
-        decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals)
+        decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals, now=now)
     else:
-        candidate, decision = examine(proposed, host=host, facts=facts, trust=gate.trust)
+        candidate, decision = examine(proposed, host=host, facts=facts, trust=gate.trust, now=now)
         counted, about = NOBODY, lineage(facts, release.manifest)
         if isinstance(decision, Allowed):
             counted = approvals
-            decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=approvals)
+            decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=approvals, now=now)
         if isinstance(decision, Allowed):
             check_approved(encode_envelope(proposed.envelope), gate.trust)  # no policy lowers what trust asks for
         if not isinstance(decision, Undecidable):
-            vsa = gate.record(decision, policy=policy, facts=about, candidate=candidate, approvals=counted)
+            vsa = gate.record(decision, policy=policy, facts=about, candidate=candidate, at=now, approvals=counted)
     return Checked(
         decision=decision,
         release=release,

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "why": ("overview:why", "a decision, a refusal or a device: the rule, the facts, the next step"),
     "trace": ("trace:trace", "the whole life of a model, verified offline, also from one file"),
     "try": ("tryout:try_", "sign your own .onnx, load it, tamper with it, see it refused"),
+    "adopt": ("adopt:adopt", "register models that were there before, as origin unknown"),
     "data": ("data:data", "register a dataset"),
     "build": ("build:build", "train, convert, quantise, package: run it and record it"),
     "test": ("checks:test", "measure a package's accuracy with the real runtime"),

@@ -40,9 +40,12 @@ def release() -> None:
 @click.option(
     "--check-class", default="normal", show_default=True, help="How often devices check: critical, normal, low."
 )
+@click.option("--policy", default="default", show_default=True, help="The ReleasePolicy on main that decides.")
 @click.pass_obj
 @answers
-def propose(start: Path, package: Path, model: str, label: str, fallback: tuple[str, ...], check_class: str) -> Answer:
+def propose(
+    start: Path, package: Path, model: str, label: str, fallback: tuple[str, ...], check_class: str, policy: str
+) -> Answer:
     """Gather the evidence about PACKAGE, decide over it, and put what approvers are to sign on a branch.
 
     \b
@@ -55,7 +58,7 @@ def propose(start: Path, package: Path, model: str, label: str, fallback: tuple[
     site = Site.at(start)
     fallbacks = [releasing.named_release(site, text) for text in fallback]
     done = releasing.propose_package(
-        site, package, model=model, label=label, fallbacks=fallbacks, check_class=check_class
+        site, package, model=model, label=label, fallbacks=fallbacks, check_class=check_class, policy=policy
     )
     body = {
         "ok": done.release is not None,
