@@ -213,6 +213,11 @@ def url_source(url: str) -> Source:
     return Source(kind=SourceKind.URL, name=printable(name)[:2000])
 
 
+def shown(place: str) -> str:
+    """Return a file's name as it can stand in a statement and on a screen, whatever bytes it is made of."""
+    return printable(place.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))[:2000]
+
+
 def names_for(places: Sequence[str], prefix: str = "") -> dict[str, str]:
     """Return place -> a name for its model, each another; the same places always get the same names.
 

@@ -11,9 +11,10 @@ import os
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 
@@ -43,39 +44,41 @@ def download(
         UndecidedError: it could not be had: network, TLS, a status, too slow, too many redirects.
         DecodeError: longer than *max_bytes*, or shorter than the server said.
     """
-    pool = urllib3.PoolManager(
-        ssl_context=ssl.create_default_context(), timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S), retries=False
-    )
-    with foreign(UndecidedError, "the model could not be downloaded", code="unreachable", hint=_HINT):
-        answer = _ask(pool, url)
-        try:
-            _save(answer, into, max_bytes, on_bytes)
-        finally:
-            answer.close()
-            pool.clear()
+    tls = ssl.create_default_context()
+    timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
+    with (
+        foreign(UndecidedError, "the model could not be downloaded", code="unreachable", hint=_HINT),
+        urllib3.PoolManager(ssl_context=tls, timeout=timeout, retries=False) as pool,
+        closing(_follow(pool, url)) as answer,
+    ):
+        _save(answer, into, max_bytes, on_bytes)
 
 
-def _ask(pool: urllib3.PoolManager, url: str) -> urllib3.BaseHTTPResponse:
+def _follow(pool: urllib3.PoolManager, url: str) -> urllib3.BaseHTTPResponse:
+    """Return the answer at the end of the redirects, its body not read yet."""
     for _ in range(MAX_REDIRECTS + 1):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError("not an http or https address", hint="https://host/model.onnx")
-        headers = {"Accept-Encoding": "identity"}
-        if parts.username is not None:
-            headers |= urllib3.make_headers(basic_auth=f"{parts.username}:{parts.password or ''}")
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        answer = pool.request("GET", bare, headers=headers, preload_content=False, redirect=False)
-        if answer.status not in _MOVED:
-            break
+        answer, asked = _ask(pool, url)
+        if answer.status == 200:
+            return answer
         answer.close()
-        url = urljoin(bare, answer.headers.get("Location", ""))
-        if parts.scheme == "https" and urlsplit(url).scheme != "https":
+        if answer.status not in _MOVED:
+            raise UndecidedError(f"the server answered {answer.status}", code="unreachable", hint=_HINT)
+        url = urljoin(asked, answer.headers.get("Location", ""))
+        if asked.startswith("https:") and urlsplit(url).scheme != "https":
             raise UndecidedError("the server redirects from https to something else", code="unreachable", hint=_HINT)
-    else:
-        raise UndecidedError(f"more than {MAX_REDIRECTS} redirects", code="unreachable", hint=_HINT)
-    if answer.status != 200:
-        raise UndecidedError(f"the server answered {answer.status}", code="unreachable", hint=_HINT)
-    return answer
+    raise UndecidedError(f"more than {MAX_REDIRECTS} redirects", code="unreachable", hint=_HINT)
+
+
+def _ask(pool: urllib3.PoolManager, url: str) -> tuple[urllib3.BaseHTTPResponse, str]:
+    """Return the answer, and the address that was asked, without user and password."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError("not an http or https address", hint="https://host/model.onnx")
+    headers = {"Accept-Encoding": "identity"}
+    if parts.username is not None:
+        headers |= urllib3.make_headers(basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return pool.request("GET", bare, headers=headers, preload_content=False, redirect=False), bare
 
 
 def _save(

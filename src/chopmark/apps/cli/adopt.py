@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def _json(found: Found, index: int | None, before: Adoption | None) -> dict[str,
 
 
 def _find(site: Site, what: str, name: str | None, max_bytes: int) -> Iterator[Found]:
-    from chopmark.release.adopt import Source, SourceKind, names_for
+    from chopmark.release.adopt import Source, SourceKind, names_for, shown
 
     if what.startswith(("http://", "https://")):
         yield _download(site, what, name, max_bytes)
@@ -145,7 +146,7 @@ def _find(site: Site, what: str, name: str | None, max_bytes: int) -> Iterator[F
     if path.is_dir():
         yield from _search(path, name or "")
     elif path.is_file():
-        source = Source(kind=SourceKind.FILE, name=path.name)
+        source = Source(kind=SourceKind.FILE, name=shown(path.name))
         yield _look(path, model=name or names_for([path.name])[path.name], source=source)
     else:
         raise UsageError(f"{what}: is no file, folder or address here", hint="a path, or https://host/model.onnx")
@@ -153,30 +154,44 @@ def _find(site: Site, what: str, name: str | None, max_bytes: int) -> Iterator[F
 
 def _search(folder: Path, prefix: str) -> Iterator[Found]:
     """Yield the model files below *folder*, by content; links are not followed."""
-    from chopmark.artifacts import file_names
-    from chopmark.release.adopt import MAX_FOUND, Source, SourceKind, names_for
+    from chopmark.release.adopt import MAX_FOUND, Source, SourceKind, names_for, shown
 
-    places = [name for name in sorted(file_names(folder)) if _format(folder / name)]
+    places = [place for place in sorted(_places(folder)) if _format(folder / place)]
     if not places:
         raise UsageError(f"{folder}: no file in it begins like a model", hint="name a file to adopt whatever it is")
     if len(places) > MAX_FOUND:
         raise UsageError(f"{folder}: {len(places):,} models; {MAX_FOUND:,} are adopted at once", hint="one part of it")
     names, root = names_for(places, prefix), folder.resolve().name
     for number, place in enumerate(places, start=1):
-        say(f"{number} of {len(places)}: {place}")
-        source = Source(kind=SourceKind.FOLDER, name=f"{root}/{place}")
+        say(f"{number} of {len(places)}: {shown(place)}")
+        source = Source(kind=SourceKind.FOLDER, name=shown(f"{root}/{place}"))
         yield _look(folder / place, model=names[place], source=source)
+
+
+def _places(folder: Path) -> Iterator[str]:
+    """Yield what may be read below *folder*: regular files; links, pipes and hidden folders are passed over."""
+    passed = 0
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(base, name)
+            if path.is_symlink() or not path.is_file():
+                passed += 1
+            else:
+                yield path.relative_to(folder).as_posix()
+    if passed:
+        say(f"{counted(passed, 'link')} or other special files passed over; adopt what they lead to")
 
 
 def _look(path: Path, *, model: str, source: Source) -> Found:
     from chopmark.artifacts import hash_file
+    from chopmark.release.adopt import shown
 
-    return Found(path=path, model=model, source=source, format=_format(path), file=hash_file(path, name=path.name))
+    name = shown(source.name.rpartition("/")[2]) or model
+    return Found(path=path, model=model, source=source, format=_format(path), file=hash_file(path, name=name))
 
 
 def _format(path: Path) -> str:
-    import os
-
     from chopmark.artifacts import open_regular
     from chopmark.inspection import HEAD_BYTES, model_format
 

@@ -237,20 +237,24 @@ def _published(story: Story) -> list[str]:
 
 def detail(event: Event) -> str:
     """Return what matters most in a statement, for people."""
-    predicate = event.predicate
+    predicate, text = event.predicate, ""
     metrics = predicate.get("metrics")
     match event.type:
         case "test-result" if isinstance(metrics, dict) and isinstance(metrics.get("accuracy_ppm"), int):
-            return f"{predicate.get('result')} {metrics['accuracy_ppm'] / 10_000:.1f} %"
+            text = f"{predicate.get('result')} {metrics['accuracy_ppm'] / 10_000:.1f} %"
         case "inspection":
-            return str(predicate.get("result"))
+            text = str(predicate.get("result"))
         case "vsa":
-            return _decision(predicate)
+            text = _decision(predicate)
+        case "adoption":
+            source = predicate.get("source")
+            where = source.get("name") if isinstance(source, dict) else "?"
+            text = f"origin unknown, found as {where}: {predicate.get('reason')}"
         case "release":
-            return f"version {predicate.get('version')}"
+            text = f"version {predicate.get('version')}"
         case "revocation" | "hold":
-            return str(predicate.get("reason", ""))
-    return ""
+            text = str(predicate.get("reason", ""))
+    return text
 
 
 def _decision(predicate: Mapping[str, object]) -> str:
