@@ -44,6 +44,7 @@ from chopmark.ledger.index.wire import AnswerLeaf
 from chopmark.ledger.tokens import MAX_TOKENS_BYTES, AppendToken, decode_tokens, encode_tokens
 from chopmark.policy import decode_policy
 from chopmark.release import ustar
+from chopmark.release.adopt import Adoption, Source, SourceKind, adoption_statement, read_adoption
 from chopmark.release.dossier import MAX_KEPT_BYTES, Dossier, Entry, read_dossier, write_dossier
 from chopmark.release.model import Channel, Ring
 from chopmark.release.wire import (
@@ -138,6 +139,19 @@ class Format:
             return pretty(data)
         lines = data.decode().rstrip("\n").splitlines()
         return "\n".join(line if len(line) <= 120 else line[:60] + "…" for line in lines)
+
+
+def _adoption() -> Adoption:
+    return Adoption(
+        workspace="acme",
+        model="digits",
+        file=FileEntry(name="model.onnx", length=7642, sha256=MODEL, fsverity={4096: MODEL, 65536: MODEL}),
+        format="onnx",
+        source=Source(kind=SourceKind.URL, name="https://models.example/model.onnx"),
+        reason="in use since 2024",
+        adopted=NOON,
+        until=datetime(2027, 6, 30, tzinfo=UTC),
+    )
 
 
 def _dossier() -> bytes:
@@ -525,6 +539,18 @@ FORMATS = (
             SignedReport(payload=encode_report(_report()), keyid=_ed25519(7).keyid, sig=SIGNATURE)
         ),
         check=decode_signed_report,
+    ),
+    Format(
+        title="Adoption",
+        text="A statement of the role `adopter`: a model that was there before, its origin unknown. The subject is the file's "
+        "SHA-256. `source.name` is an address without user, password, query and fragment, a place in a folder, or a file's "
+        "name. `until`, where it stands, is the adopter's own end.",
+        kind="in-toto Statement v1",
+        encoder="release.adopt.adoption_statement",
+        decoder="release.adopt.read_adoption",
+        max_bytes=MAX_ENTRY_BYTES,
+        make=lambda: encode_statement(adoption_statement(_adoption())),
+        check=lambda data: read_adoption(decode_statement(data)),
     ),
     Format(
         title="Dossier",
