@@ -80,8 +80,10 @@ def _digest_of(what: str) -> str:
 
 
 def _is_dossier(path: Path) -> bool:
-    from chopmark.release.dossier import is_dossier
+    from chopmark.release.dossier import SUFFIX, is_dossier
 
+    if path.suffix == SUFFIX and not path.is_dir():
+        return True  # one that is damaged, or not there, is told as such
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -268,7 +270,7 @@ def _decision(predicate: Mapping[str, object]) -> str:
 
 
 def _folded(line: str) -> list[str]:
-    """Fold a line that is too wide at its spaces; what follows is indented below it."""
+    """Fold a line that is too wide, between two parts of it or at a space; what follows is indented below it."""
     if len(click.unstyle(line)) <= WIDTH:
         return [line]
     text = click.unstyle(line)
@@ -276,7 +278,8 @@ def _folded(line: str) -> list[str]:
     below = stem.replace("├─", "│ ").replace("└─", "  ").replace("─", " ") + "    "
     folded, left = [], text
     while len(left) > WIDTH:
-        at = left.rfind(" ", len(below) + 1, WIDTH + 1)
+        parts, words = (left.rfind(gap, len(below) + 1, WIDTH + 1) for gap in ("  ", " "))
+        at = parts if parts > WIDTH // 2 else words
         cut = at if at > len(below) else WIDTH
         folded.append(left[:cut].rstrip())
         left = below + left[cut:].lstrip()
