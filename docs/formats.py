@@ -167,6 +167,7 @@ def _dossier() -> bytes:
             entries=(Entry(index=4, leaf=b"leaf", proof=b"proof"), Entry(index=7, leaf=b"", proof=b"", envelope=b"{}")),
             channel="production",
             published={"metadata/timestamp.json": b"{}", "metadata/2.snapshot.json": b"{}"},
+            policies={Digest.of(POLICY): POLICY},
             manifest=b"manifest",
         ),
         [(Digest.of(weights), len(weights), (weights,))],
@@ -559,9 +560,10 @@ FORMATS = (
         "contents are equal bytes. `dossier.json` is a claim (`v`, `workspace`, `about`, `log`, `channel`); everything "
         "is verified from a root that the reader has from elsewhere. An entry is a ledger leaf and its C2SP tlog-proof, "
         "all in one checkpoint; `entries/<index>.envelope.json` stands before it where the leaf names an envelope by "
-        "digest. `channel/` is one publication as it is served. Files of the package are called by their SHA-256; "
-        "`manifest.json` has their names. The length limit is for everything but the package's files, of which each "
-        "has at most 8 GiB less one byte. The sample lists members and their lengths.",
+        "digest. `channel/` is one publication as it is served; `policies/` are files that decisions of the gate name. "
+        "Files of the package are called by their SHA-256; `manifest.json` has their names. The length limit is for "
+        "everything but the package's files, of which each has at most 8 GiB less one byte. The sample lists members and "
+        "their lengths.",
         kind="tar",
         encoder="release.dossier.write_dossier",
         decoder="release.dossier.read_dossier",

@@ -14,6 +14,7 @@ import pytest
 from chopmark import canonical
 from chopmark.adapters.kms.file import generate
 from chopmark.apps.cli.main import run
+from chopmark.apps.cli.trace import tree
 from chopmark.artifacts import Digest, Manifest, hash_bytes
 from chopmark.errors import ChopmarkError, DecodeError, VerificationError
 from chopmark.keys import Algorithm
@@ -206,7 +207,7 @@ def test_one_swapped_byte_of_the_package_is_found(life):
 def test_another_model_under_its_own_name_is_no_file_of_the_package(life):
     whole = life.written()
     evil = io.BytesIO()
-    evil.write(whole[: whole.index(b"package/")])
+    evil.write(whole[: whole.index(f"package/{min(e.sha256 for e in life.manifest.files).hex}".encode())])
     content = b"backdoor"
     for digest, data in sorted({Digest.of(d): d for d in (*list(FILES.values())[1:], content)}.items()):
         ustar.write_member(evil, f"package/{digest.hex}", len(data), (data,))
@@ -368,3 +369,26 @@ def test_the_inspector_cannot_say_what_the_tester_says():
     life.say("tester", inspection(life.manifest.digest))
     story = tell(open_dossier(life.dossier(), life.trust.pin, now=NOW), life.manifest.digest)
     assert [event.type for event in story.events if event.problem] == ["inspection"]
+
+
+# What the gate decided.
+
+
+def test_a_gate_that_lied_is_not_confirmed():
+    """The gate signed that an evidence without a test suffices; approvers signed it; whoever traces it decides again."""
+    life = SimLife(lie=True)
+    story = tell(life.open(), life.manifest.digest)
+    assert [bool(again.differences) for again in story.replayed] == [True]
+    assert not story.ok
+    assert any("NOT CONFIRMED" in line for line in tree(story))
+    assert "NOT VERIFIED" in tree(story)[0]
+
+
+def test_another_policy_under_the_name_of_the_one_that_was_used_replays_nothing(life):
+    dossier = life.dossier()
+    (digest,) = dossier.policies
+    assert refused(life, replace(dossier, policies={digest: b"kind: ReleasePolicy"})).code == "policy-altered"
+    other = b"kind: ReleasePolicy"
+    story = tell(life.open(replace(dossier, policies={Digest.of(other): other})), life.manifest.digest)
+    assert story.replayed == ()
+    assert any("was not made again" in gap for gap in story.gaps().values())

@@ -12,6 +12,7 @@ A dossier is a plain tar (:mod:`chopmark.release.ustar`) with these members, in 
     entries/<index>.envelope.json         before it, where the leaf names an envelope by digest only
     entries/<index>.tlog-proof            after it: the proof, all of them in one witnessed checkpoint
     channel/<path>                        one publication of the channel, as it is served
+    policies/<sha256>.yaml                policies by which the gate decided, as its decisions name them
     manifest.json, package/<sha256>       the package: its manifest, and its files by digest
 
 Reading decides only that these are the members, each within its bound; contents are hashed and kept as bytes. Opening
@@ -36,6 +37,7 @@ from chopmark.artifacts import Digest, Manifest, decode_manifest
 from chopmark.channel import ChannelFile, Fetcher, MissingError, Status
 from chopmark.channel.follow import MAX_TARGETS_BYTES
 from chopmark.channel.walk import Informed, Seen, to_channel, to_status
+from chopmark.documents import MAX_DOCUMENT_BYTES
 from chopmark.errors import DecodeError, Refused, UndecidedError, VerificationError
 from chopmark.ledger import (
     MAX_ENTRY_BYTES,
@@ -77,6 +79,7 @@ _PLACES: Final[tuple[tuple[re.Pattern[str], int], ...]] = (
     (re.compile(r"trust\.json"), MAX_TRUST_BYTES),
     (re.compile(r"entries/([0-9]{12})\.(envelope\.json|json|tlog-proof)"), _MAX_ENVELOPE_BYTES),
     (re.compile(r"channel/metadata/[a-z0-9][a-z0-9._-]{0,70}"), MAX_TARGETS_BYTES),
+    (re.compile(r"policies/([0-9a-f]{64})\.yaml"), MAX_DOCUMENT_BYTES),
     (re.compile(r"manifest\.json"), _MAX_MANIFEST_BYTES),
     (re.compile(r"package/([0-9a-f]{64})"), ustar.MAX_MEMBER_BYTES),
 )
@@ -116,6 +119,7 @@ class Dossier:
         roots: from the first on.
         channel: name of the channel of *published*; None where nothing was published.
         published: path in the channel -> bytes.
+        policies: files that decisions name by digest.
         package: digest -> length, of each file that is there.
     """
 
@@ -127,6 +131,7 @@ class Dossier:
     entries: tuple[Entry, ...]
     channel: str | None = None
     published: Mapping[str, bytes] = field(default_factory=dict)
+    policies: Mapping[Digest, bytes] = field(default_factory=dict)
     manifest: bytes | None = None
     package: Mapping[Digest, int] = field(default_factory=dict)
 
@@ -155,6 +160,7 @@ class Opened:
         seen: the checkpoint that every entry is proven in.
         entries: statements with their index, in order; each is in the ledger, and what it says is not judged yet.
         complete: every entry of that checkpoint is here: what is not found, was not there.
+        policies: digest -> the file with that digest; read only where a decision of the gate names it.
         manifest: of the package; *package*: all its files are here too, and are those.
     """
 
@@ -166,6 +172,7 @@ class Opened:
     entries: tuple[tuple[int, Envelope], ...]
     complete: bool
     publication: Publication | None
+    policies: Mapping[Digest, bytes]
     manifest: Manifest | None
     package: bool
 
@@ -198,6 +205,8 @@ def write_dossier(out: BinaryIO, dossier: Dossier, files: Iterable[tuple[Digest,
         _write(out, f"{place}.tlog-proof", entry.proof)
     for path in sorted(dossier.published):
         _write(out, f"channel/{path}", dossier.published[path])
+    for digest in sorted(dossier.policies):
+        _write(out, f"policies/{digest.hex}.yaml", dossier.policies[digest])
     if dossier.manifest is not None:
         _write(out, "manifest.json", dossier.manifest)
     for digest, length, chunks in sorted(files, key=lambda file: file[0]):
@@ -279,7 +288,7 @@ def _assemble(kept: Sequence[tuple[re.Match[str], int, bytes]], package: Mapping
     by_place: dict[int, list[tuple[re.Match[str], bytes]]] = {}
     for match, place, data in kept:
         by_place.setdefault(place, []).append((match, data))
-    heads, roots, trusts, parts, published, manifests = (by_place.get(place, []) for place in range(_PACKAGE))
+    heads, roots, trusts, parts, published, policies, manifests = (by_place.get(place, []) for place in range(_PACKAGE))
     if not heads or not trusts or not parts or [int(m.group(1)) for m, _ in roots] != list(range(1, len(roots) + 1)):
         raise DecodeError("dossier: without its first member, trust.json, or an entry; or a root is left out")
     if not 0 < len(roots) <= MAX_ROOTS:
@@ -298,6 +307,7 @@ def _assemble(kept: Sequence[tuple[re.Match[str], int, bytes]], package: Mapping
         entries=_entries(parts),
         channel=head.channel,
         published={match.group().removeprefix("channel/"): data for match, data in published},
+        policies={Digest.from_hex(match.group(1)): data for match, data in policies},
         manifest=manifests[0][1] if manifests else None,
         package=package,
     )
@@ -325,7 +335,8 @@ def open_dossier(dossier: Dossier, pin: Digest, *, now: datetime) -> Opened:
     Raises:
         Refused: ``root-untrusted``, ``trust-mismatch``, ``log-unproven``, ``log-unwitnessed``, ``log-fork``, the names of
             steps 5 to 9, ``package-altered``, ``package-incomplete``.
-        VerificationError: ``dossier-foreign``: it says another workspace or ledger than root and trust.json.
+        VerificationError: ``dossier-foreign``: it says another workspace or ledger than root and trust.json;
+            ``policy-altered``, ``evidence-missing``.
         DecodeError: a leaf or a manifest that is none.
     """
     root = _newest_root(dossier.roots, pin)
@@ -351,6 +362,7 @@ def open_dossier(dossier: Dossier, pin: Digest, *, now: datetime) -> Opened:
         entries=tuple(_statements(dossier.entries)),
         complete=len(dossier.entries) == seen.checkpoint.size,
         publication=publication[0] if publication is not None else None,
+        policies=_policies(dossier),
         manifest=manifest,
         package=bool(dossier.package),
     )
@@ -468,6 +480,14 @@ def _check_one_history(found: Informed, seen: Witnessed) -> None:
     head, checkpoint = found.logged.head, seen.checkpoint
     if found.logged.origin == checkpoint.origin and head.size == checkpoint.size and head.root != checkpoint.root:
         raise Refused("log-fork", f"{checkpoint.origin}: two different ledgers of {head.size} entries in one dossier")
+
+
+def _policies(dossier: Dossier) -> Mapping[Digest, bytes]:
+    for digest, data in dossier.policies.items():
+        if Digest.of(data) != digest:
+            message = f"policies/{digest.hex}.yaml: other bytes than it is called by"
+            raise VerificationError(message, code="policy-altered", hint=_ANEW)
+    return dossier.policies
 
 
 def _package(dossier: Dossier) -> Manifest | None:

@@ -9,7 +9,7 @@ time (the status of a publication), or what the ledger holds up to a size where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -17,9 +17,14 @@ from typing import Final
 from chopmark.artifacts import Digest
 from chopmark.channel import Assignment, Release, decode_release
 from chopmark.clock import format_time
-from chopmark.errors import ChopmarkError, VerificationError
+from chopmark.errors import ChopmarkError, DecodeError, VerificationError
+from chopmark.keys import count_owners
+from chopmark.policy import NOBODY, Approvals, Candidate, Phase, Unavailable, decode_policy, read_vsa, replay
 from chopmark.release.dossier import Opened
+from chopmark.release.gate import APPROVER, GATE, gather
 from chopmark.release.life import Event, read_life, trace
+from chopmark.statements import Envelope
+from chopmark.trust import TrustPolicy
 
 
 class Stage(StrEnum):
@@ -75,6 +80,19 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A decision of the gate, made again from the dossier alone.
+
+    Attributes:
+        index: of its entry.
+        differences: what it says and the replay does not confirm; empty: it is confirmed.
+    """
+
+    index: int
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """A life, stage by stage.
 
@@ -83,6 +101,7 @@ class Story:
         releases: that enough approvers signed, newest last.
         assigned: what the publication assigns of them.
         withdrawn: revocations and holds that stand.
+        replayed: the decisions that the releases rest on, where their policies are here.
         known: how far "not revoked" is known, in words; empty where nothing was ever released or withdrawn.
     """
 
@@ -93,12 +112,19 @@ class Story:
     releases: tuple[Release, ...]
     assigned: tuple[Assignment, ...]
     withdrawn: tuple[Withdrawn, ...]
+    replayed: tuple[Replayed, ...]
     known: str
 
     @property
     def ok(self) -> bool:
-        """Every statement verified, none that is named is missing, and nothing takes the artifact back."""
-        return not (any(event.problem for event in self.events) or self.missing or self.withdrawn)
+        """Statements verify, none that is named is missing, decisions are confirmed, nothing takes the artifact back."""
+        return self.verified and not self.withdrawn
+
+    @property
+    def verified(self) -> bool:
+        """All of it verifies, whatever became of the artifact."""
+        unconfirmed = any(again.differences for again in self.replayed)
+        return not (any(event.problem for event in self.events) or self.missing or unconfirmed)
 
     def of(self, stage: Stage) -> tuple[Event, ...]:
         """Return the statements of one stage, in ledger order."""
@@ -115,6 +141,8 @@ class Story:
             found[Stage.CHECKS] = f"no {', no '.join(lacking)}"
         if not self.releases:
             found[Stage.DECISION] = "not approved: no release of it is signed by enough approvers"
+        elif not self.replayed:
+            found[Stage.DECISION] = "the gate's decision was not made again here: its policy is not in the dossier"
         if self.opened.publication is None:
             found[Stage.PUBLICATION] = "the dossier holds no publication of the channel"
         elif not self.assigned:
@@ -165,6 +193,7 @@ class Story:
             "withdrawn": [
                 {"kind": w.kind, "digest": str(w.digest), "reason": w.reason, "by": w.by} for w in self.withdrawn
             ],
+            "replayed": [{"entry": again.index, "differences": list(again.differences)} for again in self.replayed],
             "known": self.known,
             "missing": [{"digest": m.digest, "named_by": m.by, "kind": m.kind} for m in self.missing],
             "gaps": {str(stage): gap for stage, gap in gaps.items()},
@@ -223,6 +252,7 @@ def tell(opened: Opened, digest: Digest) -> Story:
         releases=releases,
         assigned=tuple(a for a in assigned if a.release in hashes),
         withdrawn=withdrawn,
+        replayed=tuple(_replayed(opened, releases)),
         known="" if withdrawn else _known(opened),
     )
 
@@ -238,6 +268,48 @@ def _releases(opened: Opened, events: Sequence[Event]) -> list[Release]:
                 continue  # signed by the approvers, and no release that this version can read: its event is shown
             found[release.digest] = release
     return sorted(found.values(), key=lambda release: release.counter)
+
+
+class _Source:
+    """The statements of a dossier, as the gate reads a ledger's."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+
+    def statements(self) -> Iterator[tuple[int, Envelope]]:
+        yield from self._opened.entries
+
+
+def _replayed(opened: Opened, releases: Sequence[Release]) -> Iterator[Replayed]:
+    """Decide again what releases rest on: the evidence decision that each names, and the approval of what was signed.
+
+    A decision over fewer approvals than the envelope has now cannot be made again, and is shown as it stands.
+    """
+    facts = gather(_Source(opened), opened.trust) if releases else ()
+    if isinstance(facts, Unavailable):
+        return
+    envelopes = {fact.digest: fact.verified.envelope for fact in facts}
+    for fact in facts:
+        if (fact.role, fact.type) != (GATE, "vsa"):
+            continue
+        try:
+            summary = read_vsa(fact.verified.statement)
+            policy = decode_policy(opened.policies[summary.policy]) if summary.policy in opened.policies else None
+        except DecodeError:
+            continue  # of a shape that this version cannot read: it is shown, and replayed by nobody
+        for release in releases:
+            evidence = summary.phase is Phase.EVIDENCE
+            approvals = NOBODY if evidence else _approvals(envelopes[release.digest], opened.trust)
+            named = release.vsa == fact.digest if evidence else summary.release == release.digest
+            if policy is not None and named and summary.approvals == approvals.counted:
+                candidate = Candidate(release=release)
+                again = replay(summary, policy=policy, facts=facts, candidate=candidate, approvals=approvals)
+                yield Replayed(index=fact.index, differences=again.differences)
+
+
+def _approvals(envelope: Envelope, trust: TrustPolicy) -> Approvals:
+    count = count_owners(trust.rule(APPROVER), ((s.keyid, s.sig) for s in envelope.signatures), envelope.message)
+    return Approvals.of(count, trust.role(APPROVER).owners)
 
 
 def _missing(events: Sequence[Event]) -> list[Missing]:

@@ -183,3 +183,12 @@ def test_nobody_elses_pin_opens_it(life):
     with pytest.raises(VerificationError) as caught:
         open_dossier(life.dossier(), SimTrust().pin, now=NOW)
     assert caught.value.code == "root-untrusted"
+
+
+def test_what_the_gate_decided_is_decided_again(life):
+    opened = life.open()
+    story = tell(opened, opened.about)
+    assert [again.differences for again in story.replayed] == [()]
+    assert "decided again here: the same" in "\n".join(map(click.unstyle, tree(story))).replace("\n│  │      ", " ")
+    without = life.open(replace(life.dossier(), policies={}))
+    assert tell(without, opened.about).replayed == ()

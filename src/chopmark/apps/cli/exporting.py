@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chopmark.artifacts import Digest, Manifest, decode_manifest, make_folder, read_file, sync_folder
+from chopmark.documents import MAX_DOCUMENT_BYTES
 from chopmark.errors import UndecidedError, UsageError, VerificationError
 from chopmark.ledger import Checkpoint, decode_note
 from chopmark.release.dossier import Dossier, Entry, Opened, open_dossier, read_dossier, write_dossier
@@ -20,6 +22,10 @@ from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES
 
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
+    from chopmark.release.life import Event
+
+MAX_VERSIONS = 1000
+"""How far back in a policy's history is looked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ def export_dossier(site: Site, what: str, out: Path, *, package: bool, whole: bo
         entries=tuple(_entries(site, life, whole=whole)),
         channel=channel,
         published=published,
+        policies=_policies(site, [event for event in events if event.index in life]),
         manifest=manifest.encode() if manifest is not None else None,
     )
     files = _files(site, manifest) if package and manifest is not None else ()
@@ -143,6 +150,35 @@ def _published(site: Site) -> tuple[str | None, dict[str, bytes]]:
             f"{lost[0]}: is not in the published channel", hint="publish again: chopmark operator once"
         )
     return name, {path: data for path, data in found.items() if data is not None}
+
+
+def _policies(site: Site, life: Iterable[Event]) -> dict[Digest, bytes]:
+    """Return the policies that the gate's decisions name, from the history of main, as far as they are there."""
+    from chopmark.release import MAIN
+
+    wanted = dict(named for event in life if event.type == "vsa" and (named := _named_policy(event)))
+    found: dict[Digest, bytes] = {}
+    for path in set(wanted.values()):
+        at = site.git.head(MAIN)
+        for _ in range(MAX_VERSIONS):
+            data = site.git.read(at, path, max_bytes=MAX_DOCUMENT_BYTES) if at else None
+            if data is not None and Digest.of(data) in wanted:
+                found[Digest.of(data)] = data
+            change = site.git.last_change(at, path) if at else None
+            if change is None or set(wanted) <= set(found):
+                break
+            at = change[1]
+    return found
+
+
+def _named_policy(event: Event) -> tuple[Digest, str] | None:
+    """Return digest and path of the policy that a decision names; none where its path is none of a policy."""
+    policy = event.predicate.get("policy")
+    uri, digest = (policy.get("uri"), policy.get("digest")) if isinstance(policy, dict) else (None, None)
+    text = digest.get("sha256") if isinstance(digest, dict) else None
+    if not isinstance(uri, str) or not isinstance(text, str) or not re.fullmatch(r"policies/[a-z0-9._-]+\.yaml", uri):
+        return None
+    return (Digest.from_hex(text), uri) if re.fullmatch("[0-9a-f]{64}", text) else None
 
 
 def _files(site: Site, manifest: Manifest) -> Iterator[tuple[Digest, int, Iterable[bytes]]]:

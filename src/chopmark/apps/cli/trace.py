@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
     from chopmark.artifacts import Digest
     from chopmark.release.life import Event
-    from chopmark.release.story import Story
+    from chopmark.release.story import Replayed, Story
 
 WIDTH: Final = 100
 _BRANCH, _LAST, _DOWN, _BLANK = "├─ ", "└─ ", "│  ", "   "
@@ -152,8 +152,9 @@ def tree(story: Story) -> list[str]:
 
     lines, gaps = _head(story), story.gaps()
     stages = [stage for stage in Stage if stage is not Stage.SINCE]
+    again = {replayed.index: replayed for replayed in story.replayed}
     for stage in stages:
-        rows = [_row(event) for event in story.of(stage)]
+        rows = [_row(event, again.get(event.index)) for event in story.of(stage)]
         rows += _published(story) if stage is Stage.PUBLICATION else []
         rows += [f"· {gaps[stage]}"] if stage in gaps else []
         lines += _stage(str(stage), rows, last=False)
@@ -193,7 +194,7 @@ def _head(story: Story) -> list[str]:
 def _outcome(story: Story) -> str:
     if story.withdrawn:
         return "REVOKED" if any(w.kind == "revocation" for w in story.withdrawn) else "HELD"
-    if any(event.problem for event in story.events) or story.missing:
+    if not story.verified:
         return "NOT VERIFIED"
     return "approved" if story.releases else "verified, and not approved"
 
@@ -204,7 +205,7 @@ def _stage(title: str, rows: Sequence[str], *, last: bool) -> list[str]:
     return lines + [down + (_LAST if n == len(rows) - 1 else _BRANCH) + row for n, row in enumerate(rows)]
 
 
-def _row(event: Event) -> str:
+def _row(event: Event, again: Replayed | None = None) -> str:
     from chopmark.release.story import claimed
 
     kind = f"#{event.index} {'gate' if event.type == 'vsa' else event.type}"
@@ -218,6 +219,9 @@ def _row(event: Event) -> str:
         said.append("from " + ", ".join(text[:8] for text in event.depends[:3]) + more)
     if time := claimed(event):
         said.append(f"says {time}")
+    if again is not None and again.differences:
+        return bad(printable("  ".join([*said, f"NOT CONFIRMED here: {'; '.join(again.differences)}"])))
+    said += ["decided again here: the same"] if again is not None else []
     text = printable("  ".join(part for part in said if part))
     refused = event.type == "vsa" and event.predicate.get("verificationResult") != "PASSED"
     return plain(text) if refused else good(text)
