@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from bench import device, hash, keys, ledger, ledger_scale, policy, signers  # noqa: A004 - named after what they measure
-from bench import device, hash, keys, ledger, ledger_scale, policy, signing  # noqa: A004 - named after what they measure
+from bench import device, hash, keys, ledger, ledger_scale, policy, signers, signing  # noqa: A004 - by what they measure
 from bench.measure import Bench
 
 BENCHES = (

@@ -6,6 +6,7 @@ Nothing here is signed: ML-DSA signatures differ each time, and a page must not.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,6 +44,9 @@ from chopmark.ledger.index.lists import list_root
 from chopmark.ledger.index.wire import AnswerLeaf
 from chopmark.ledger.tokens import MAX_TOKENS_BYTES, AppendToken, decode_tokens, encode_tokens
 from chopmark.policy import decode_policy
+from chopmark.release import ustar
+from chopmark.release.adopt import Adoption, Source, SourceKind, adoption_statement, read_adoption
+from chopmark.release.dossier import MAX_KEPT_BYTES, Dossier, Entry, read_dossier, write_dossier
 from chopmark.release.model import Channel, Ring
 from chopmark.release.wire import (
     decode_channel,
@@ -137,6 +141,46 @@ class Format:
             return pretty(data)
         lines = data.decode().rstrip("\n").splitlines()
         return "\n".join(line if len(line) <= 120 else line[:60] + "…" for line in lines)
+
+
+def _adoption() -> Adoption:
+    return Adoption(
+        workspace="acme",
+        model="digits",
+        file=FileEntry(name="model.onnx", length=7642, sha256=MODEL, fsverity={4096: MODEL, 65536: MODEL}),
+        format="onnx",
+        source=Source(kind=SourceKind.URL, name="https://models.example/model.onnx"),
+        reason="in use since 2024",
+        adopted=NOON,
+        until=datetime(2027, 6, 30, tzinfo=UTC),
+    )
+
+
+def _dossier() -> bytes:
+    out, weights = io.BytesIO(), b"weights"
+    write_dossier(
+        out,
+        Dossier(
+            workspace="acme",
+            about=Digest.of(b"manifest"),
+            log=ORIGIN,
+            roots=(b"root 1", b"root 2"),
+            trust=b"trust",
+            entries=(Entry(index=4, leaf=b"leaf", proof=b"proof"), Entry(index=7, leaf=b"", proof=b"", envelope=b"{}")),
+            channel="production",
+            published={"metadata/timestamp.json": b"{}", "metadata/2.snapshot.json": b"{}"},
+            policies={Digest.of(POLICY): POLICY},
+            manifest=b"manifest",
+        ),
+        [(Digest.of(weights), len(weights), (weights,))],
+    )
+    return out.getvalue()
+
+
+def _listing(data: bytes) -> bytes:
+    """Return the names and lengths of an archive's members, one a line."""
+    members = ustar.read_members(io.BytesIO(data), lambda *_: None)
+    return "".join(f"{sum(map(len, content)):>8}  {name}\n" for name, content in members).encode()
 
 
 def _ed25519(number: int) -> PublicKey:
@@ -553,6 +597,37 @@ FORMATS = (
             SignedReport(payload=encode_report(_report()), keyid=_ed25519(7).keyid, sig=SIGNATURE)
         ),
         check=decode_signed_report,
+    ),
+    Format(
+        title="Adoption",
+        text="A statement of the role `adopter`: a model that was there before, its origin unknown. The subject is the file's "
+        "SHA-256. `source.name` is an address without user, password, query and fragment, a place in a folder, or a file's "
+        "name. `until`, where it stands, is the adopter's own end.",
+        kind="in-toto Statement v1",
+        encoder="release.adopt.adoption_statement",
+        decoder="release.adopt.read_adoption",
+        max_bytes=MAX_ENTRY_BYTES,
+        make=lambda: encode_statement(adoption_statement(_adoption())),
+        check=lambda data: read_adoption(decode_statement(data)),
+    ),
+    Format(
+        title="Dossier",
+        text="`<name>.chopmark`: the life of one artifact in one file, from `chopmark release export`. An uncompressed tar "
+        "(POSIX ustar) with these members and no others, in this order, each header spelt in one way, so that equal "
+        "contents are equal bytes. `dossier.json` is a claim (`v`, `workspace`, `about`, `log`, `channel`); everything "
+        "is verified from a root that the reader has from elsewhere. An entry is a ledger leaf and its C2SP tlog-proof, "
+        "all in one checkpoint; `entries/<index>.envelope.json` stands before it where the leaf names an envelope by "
+        "digest. `channel/` is one publication as it is served; `policies/` are files that decisions of the gate name. "
+        "Files of the package are called by their SHA-256; `manifest.json` has their names. The length limit is for "
+        "everything but the package's files, of which each has at most 8 GiB less one byte. The sample lists members and "
+        "their lengths.",
+        kind="tar",
+        encoder="release.dossier.write_dossier",
+        decoder="release.dossier.read_dossier",
+        max_bytes=MAX_KEPT_BYTES,
+        make=lambda: _listing(_dossier()),
+        check=lambda _: read_dossier(io.BytesIO(_dossier())),
+        language="text",
     ),
     Format(
         title="Device state",

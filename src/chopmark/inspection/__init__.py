@@ -11,6 +11,7 @@ completed. What an inspector signs is :func:`inspection_predicate`; what goes in
 """
 
 from chopmark.inspection.examine import DEFAULT_LIMITS, inspect_bytes, inspect_file
+from chopmark.inspection.formats import HEAD_BYTES, model_format
 from chopmark.inspection.model import Finding, Inspection, Limits
 from chopmark.inspection.operators import DEFAULT_OPERATORS
 from chopmark.inspection.predicate import allow_list_digest, inspection_predicate
@@ -19,6 +20,7 @@ from chopmark.inspection.sbom import DatasetPart, LibraryPart, Metric, ModelPart
 __all__ = [
     "DEFAULT_LIMITS",
     "DEFAULT_OPERATORS",
+    "HEAD_BYTES",
     "DatasetPart",
     "Finding",
     "Inspection",
@@ -32,5 +34,6 @@ __all__ = [
     "inspect_file",
     "inspection_predicate",
     "library",
+    "model_format",
     "validate_sbom",
 ]

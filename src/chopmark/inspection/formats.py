@@ -33,6 +33,12 @@ _MAGIC: tuple[tuple[str, int, bytes], ...] = (
 )
 _PICKLE_PROTO = 0x80
 _PICKLE_VERSIONS = range(2, 6)
+HEAD_BYTES = 4096
+"""How much of a file :func:`model_format` looks at."""
+_MODELS = frozenset({"gguf", "hdf5", "ort", "pickle", "safetensors", "tflite"})
+_IR_VERSION_TAG, _MAX_IR_VERSION = 0x08, 64
+_ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
+"""Fields 2 to 8 of onnx.ModelProto: producer, domain, model version, text, graph, operator sets."""
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES = 22
 _ZIP_COMMENT_MAX = 0xFFFF
@@ -46,6 +52,24 @@ def foreign_format(data: bytes) -> str:
         if data[offset : offset + len(magic)] == magic:
             return name
     return ""
+
+
+def model_format(head: bytes) -> str:
+    """Return which format of models a file begins as, or an empty string: for finding models, not for judging them.
+
+    ONNX has no magic: it begins with a small IR version and another field of its message. A zip counts where its first
+    member is what PyTorch writes.
+
+    Args:
+        head: the first bytes, :data:`HEAD_BYTES` where there are as many.
+    """
+    kind = foreign_format(head)
+    if kind == "zip":
+        return "pytorch" if b"/data.pkl" in head or b"/byteorder" in head or b"/.format_version" in head else ""
+    if kind:
+        return kind if kind in _MODELS else ""
+    onnx = len(head) > 2 and head[0] == _IR_VERSION_TAG and 0 < head[1] <= _MAX_IR_VERSION and head[2] in _ONNX_TAGS
+    return "onnx" if onnx else ""
 
 
 def ends_as_zip(data: bytes) -> bool:

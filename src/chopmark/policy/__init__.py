@@ -30,7 +30,7 @@ from chopmark.policy.model import (
     Verdict,
 )
 from chopmark.policy.vsa import Replay, Summary, build_vsa, read_vsa, replay
-from chopmark.policy.wire import decode_policy, default_policy_file
+from chopmark.policy.wire import adoption_policy_file, decode_policy, default_policy_file
 
 __all__ = [
     "NOBODY",
@@ -52,6 +52,7 @@ __all__ = [
     "Unavailable",
     "Undecidable",
     "Verdict",
+    "adoption_policy_file",
     "build_vsa",
     "decide",
     "decode_policy",

@@ -51,9 +51,9 @@ class Engine(Protocol):
         ...
 
     def bind(self, phase: Phase, values: Mapping[str, object]) -> object:
-        """Return *values*, one for each variable of *phase*, for any number of evaluations; they must not change.
+        """Return *values*, at most one for each variable of *phase*, for any number of evaluations; they must not change.
 
-        Never raises: what is no value of CEL's is an error of each program that looks at it.
+        Never raises: what is no value of CEL's, or is not there, is an error of each program that looks at it.
         """
         ...
 
@@ -88,7 +88,7 @@ class CelEngine:
 @cache
 def _environment(phase: Phase) -> Any:
     a_map = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-    variables = {"facts": cel.Type.List(a_map), "release": a_map}
+    variables = {"facts": cel.Type.List(a_map), "release": a_map, "now": cel.Type.STRING}
     if phase is Phase.APPROVAL:
         variables["approvals"] = cel.Type.List(cel.Type.STRING)
     return cel.NewEnv(variables=variables)

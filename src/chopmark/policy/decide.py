@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Final, assert_never
 
 from chopmark.artifacts import Digest
+from chopmark.clock import format_time
 from chopmark.policy.cel import CelEngine, Engine
 from chopmark.policy.model import (
     NOBODY,
@@ -49,9 +51,15 @@ def decide(
     facts: Sequence[Fact] | Unavailable,
     candidate: Candidate,
     approvals: Approvals = NOBODY,
+    now: datetime | None = None,
     engine: Engine | None = None,
 ) -> Decision:
-    """Decide *phase* of *policy* for *candidate*."""
+    """Decide *phase* of *policy* for *candidate*.
+
+    Args:
+        now: what rules call ``now``, in whole seconds; the decision's statement says it (``timeVerified``), so that it is
+            replayed with the same. None: a rule that asks for it cannot be evaluated, and denies.
+    """
     rules = policy.of(phase)
     if not isinstance(facts, Unavailable) and len(facts) > MAX_FACTS:
         facts = Unavailable(reason=f"{len(facts):,} statements are about this package; {MAX_FACTS:,} are decided over")
@@ -59,7 +67,7 @@ def decide(
         unknown = tuple(Verdict(id=r.id, phase=phase, ok=False, message="not evaluated", facts=()) for r in rules)
         return Undecidable(policy=policy.digest, phase=phase, verdicts=unknown, reason=facts.reason)
     ordered = sorted(facts, key=lambda fact: (fact.index, fact.digest))
-    room = _Room(engine or CelEngine(), phase, ordered, candidate, approvals)
+    room = _Room(engine or CelEngine(), phase, ordered, candidate, approvals, now)
     verdicts = tuple(room.judge(rule) for rule in rules)
     if verdicts and all(verdict.ok for verdict in verdicts):
         return Allowed(policy=policy.digest, phase=phase, verdicts=verdicts)
@@ -108,8 +116,14 @@ def explain(decision: Decision) -> tuple[str, ...]:
 class _Room:
     """What all rules of one decision share: the engine, and the values, made once; facts go by their place in order."""
 
-    def __init__(
-        self, engine: Engine, phase: Phase, facts: Sequence[Fact], candidate: Candidate, approvals: Approvals
+    def __init__(  # noqa: PLR0917 - as many as a decision depends on
+        self,
+        engine: Engine,
+        phase: Phase,
+        facts: Sequence[Fact],
+        candidate: Candidate,
+        approvals: Approvals,
+        now: datetime | None,
     ) -> None:
         self._engine = engine
         self._phase = phase
@@ -118,6 +132,8 @@ class _Room:
         self._fixed: dict[str, object] = {"release": self._release}
         if phase is Phase.APPROVAL:
             self._fixed["approvals"] = list(approvals.counted)
+        if now is not None:
+            self._fixed["now"] = format_time(now)
         self._digests = [fact.digest for fact in facts]  # hashed at each access
         self._views = [fact.view() for fact in facts]
         self._bound = self._bind(self._views)

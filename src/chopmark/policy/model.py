@@ -29,7 +29,8 @@ class Rule:
     """One condition.
 
     Attributes:
-        cel: a CEL expression of type bool over ``facts``, ``release`` and, in the approval phase, ``approvals``.
+        cel: a CEL expression of type bool over ``facts``, ``release``, ``now`` and, in the approval phase, ``approvals``.
+            ``now`` is text like ``2026-11-24T18:00:00Z``, of which the later is the larger.
         message: what a person reads when it does not hold; ``{approvals}`` and ``{release.<member>}`` are filled in.
     """
 

@@ -2,8 +2,10 @@
 """A decision as a statement that stock tools read (SLSA VSA v1), and its replay on any machine.
 
 Beyond the standard's members the predicate has ``phase``, ``rules`` (one verdict each), ``previous`` and ``approvals``:
-with the policy, the statements that ``inputAttestations`` names and the release this is all a decision depends on, so
-:func:`replay` needs nobody's word. An undecidable outcome is no statement about anything and is not recorded.
+with the policy, the statements that ``inputAttestations`` names, the release and ``timeVerified``, which rules call
+``now``, this is all a decision depends on, so :func:`replay` needs nobody's word. That the time is true is another
+question: whoever relies on a decision decides again, by a clock of their own. An undecidable outcome is no statement
+about anything and is not recorded.
 
 Source: SLSA 1.1, Verification Summary Attestation.
 """
@@ -233,6 +235,7 @@ def replay(
         else [known[digest] for digest in summary.inputs],
         candidate=replace(candidate, previous=summary.previous),
         approvals=approvals,
+        now=summary.time,
         engine=engine,
     )
     return Replay(

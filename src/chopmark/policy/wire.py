@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib import resources
 from typing import Final, Literal
 
 from chopmark import canonical
 from chopmark.artifacts import Digest
+from chopmark.clock import format_time
 from chopmark.documents import read_document_as
 from chopmark.errors import DecodeError, UsageError
 from chopmark.policy.cel import CelEngine, Engine
@@ -74,3 +76,13 @@ def decode_policy(data: bytes, *, engine: Engine | None = None) -> Policy:
 def default_policy_file() -> bytes:
     """Return the policy that a new workspace starts with."""
     return resources.files("chopmark.policy").joinpath("default.yaml").read_bytes()
+
+
+def adoption_policy_file(until: datetime) -> bytes:
+    """Return the policy ``adoption``: as the one a workspace starts with, for models whose origin is unknown.
+
+    Args:
+        until: from then on it allows nothing.
+    """
+    template = resources.files("chopmark.policy").joinpath("adoption.yaml").read_bytes()
+    return template.replace(b"@UNTIL@", format_time(until).encode())

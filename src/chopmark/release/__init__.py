@@ -15,6 +15,7 @@ from chopmark.release.desired import desired, plan
 from chopmark.release.gate import Gate, gather
 from chopmark.release.history import allowed_signers, verify_range
 from chopmark.release.model import (
+    DEFAULT_POLICY,
     MAIN,
     ApprovedRelease,
     Change,
@@ -47,6 +48,7 @@ from chopmark.release.withdraw import Withdrawal, WithdrawalPlan, plan_withdrawa
 from chopmark.release.workspace import Workspace, open_workspace
 
 __all__ = [
+    "DEFAULT_POLICY",
     "MAIN",
     "Approval",
     "ApprovedRelease",

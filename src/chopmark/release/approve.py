@@ -128,13 +128,20 @@ def read_proposal(host: GitHost, branch: str, trust: TrustPolicy) -> Proposed:
 
 
 def examine(
-    proposed: Proposed, *, host: GitHost, facts: tuple[Fact, ...], source: EvidenceSource, trust: TrustPolicy
+    proposed: Proposed,
+    *,
+    host: GitHost,
+    facts: tuple[Fact, ...],
+    source: EvidenceSource,
+    trust: TrustPolicy,
+    now: datetime,
 ) -> tuple[Candidate, Decision]:
     """Check what a proposal rests on (steps 3 and 4); return the candidate and the evidence decision of now.
 
     Args:
         facts: gathered by what is in force.
         trust: all of it: what devices run, and fall back to, does not depend on the calendar.
+        now: by the clock of whoever examines; the gate's decision is replayed with its own.
 
     Raises:
         VerificationError: ``vsa-missing``, ``vsa-unconfirmed``, ``fallback-unapproved``.
@@ -157,8 +164,8 @@ def examine(
             evidence={"vsa": str(release.vsa), "differences": differences},
         )
     check_fallbacks(host, proposed.base, release, trust)
-    now = lineage(facts, release.manifest)
-    return candidate, decide(proposed.policy, Phase.EVIDENCE, facts=now, candidate=candidate)
+    today = lineage(facts, release.manifest)
+    return candidate, decide(proposed.policy, Phase.EVIDENCE, facts=today, candidate=candidate, now=now)
 
 
 def count_approvals(proposed: Proposed, trust: TrustPolicy) -> Approvals:
@@ -203,7 +210,7 @@ def approve(
     facts = gather(source, trust)
     if isinstance(facts, Unavailable):
         raise UndecidedError(f"the evidence cannot be gathered: {facts.reason}")
-    _, decision = examine(proposed, host=host, facts=facts, source=source, trust=standing)
+    _, decision = examine(proposed, host=host, facts=facts, source=source, trust=standing, now=at)
     if not isinstance(decision, Allowed):
         raise VerificationError(
             "; ".join(explain(decision)), code="evidence-denied", hint="propose it again when it holds"

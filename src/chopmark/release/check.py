@@ -77,7 +77,8 @@ def check(branch: str, *, host: GitHost, gate: Gate) -> Checked:
         VerificationError: something is not what it says: altered bytes, an unknown committer, a decision that is not
             confirmed, an unapproved fallback; or policy asks for less than trust.json does.
     """
-    trust = in_force(gate.trust, now=gate.clock.now())
+    now = gate.clock.now()
+    trust = in_force(gate.trust, now=now)
     proposed = read_proposal(host, branch, trust)
     verify_range(host, since=proposed.fork, to=proposed.commit, trust=trust)
     approvals = count_approvals(proposed, trust)
@@ -86,17 +87,17 @@ def check(branch: str, *, host: GitHost, gate: Gate) -> Checked:
     vsa = None
     if isinstance(facts, Unavailable):
         candidate = Candidate(release=release)
-        decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals)
+        decision = decide(policy, Phase.APPROVAL, facts=facts, candidate=candidate, approvals=approvals, now=now)
     else:
-        candidate, decision = examine(proposed, host=host, facts=facts, source=gate.source, trust=gate.trust)
+        candidate, decision = examine(proposed, host=host, facts=facts, source=gate.source, trust=gate.trust, now=now)
         counted, about = NOBODY, lineage(facts, release.manifest)
         if isinstance(decision, Allowed):
             counted = approvals
-            decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=approvals)
+            decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=approvals, now=now)
         if isinstance(decision, Allowed):
             check_approved(encode_envelope(proposed.envelope), trust)  # no policy lowers what trust asks for
         if not isinstance(decision, Undecidable):
-            vsa = gate.record(decision, policy=policy, facts=about, candidate=candidate, approvals=counted)
+            vsa = gate.record(decision, policy=policy, facts=about, candidate=candidate, at=now, approvals=counted)
     return Checked(
         decision=decision,
         release=release,

@@ -33,6 +33,8 @@ CLASSICAL: Final[tuple[AlgorithmGroup, ...]] = (frozenset({Algorithm.ED25519, Al
 ROOT_OWNERS: Final = ("owner-a", "owner-b", "owner-c")
 SECURITY_OWNERS: Final = ("security-a", "security-b")
 GIT_SIGNERS: Final = ("maintainer", "operator")
+HOLDERS: Final[Mapping[str, str]] = {"adopter": "data-owner"}
+"""Machine roles that have no owner of their own: who answers for data from outside answers for models from outside."""
 DAY_S: Final = 86_400
 
 _BOTH = (Algorithm.ED25519, Algorithm.ML_DSA_65)
@@ -73,6 +75,7 @@ def default_trust(
     any_model = ("model/*",)
     machine = {
         "data-owner": ((PredicateType.DATASET,), ("data/*",)),
+        "adopter": ((PredicateType.ADOPTION,), any_model),
         "builder": ((PredicateType.PROVENANCE,), any_model),
         "tester": ((PredicateType.TEST_RESULT,), any_model),
         "inspector": ((PredicateType.INSPECTION, PredicateType.SBOM), any_model),
@@ -83,7 +86,7 @@ def default_trust(
     roles = {
         role: Role(
             name=role,
-            owners=(role,),
+            owners=(HOLDERS.get(role, role),),
             k=1,
             algorithms=CLASSICAL,
             predicates=tuple(map(str, predicates)),

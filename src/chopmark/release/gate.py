@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from chopmark.artifacts import Digest
 from chopmark.channel import Release
@@ -60,12 +61,15 @@ class Gate:
         policy: Policy,
         facts: Sequence[Fact],
         candidate: Candidate,
+        at: datetime,
         approvals: Approvals = NOBODY,
     ) -> Digest:
-        """Sign and log the VSA of *decision*; return its digest."""
-        statement = build_vsa(
-            decision, policy=policy, facts=facts, candidate=candidate, approvals=approvals, at=self.clock.now()
-        )
+        """Sign and log the VSA of *decision*; return its digest.
+
+        Args:
+            at: the ``now`` that was decided with.
+        """
+        statement = build_vsa(decision, policy=policy, facts=facts, candidate=candidate, approvals=approvals, at=at)
         envelope = sign(statement, self.signers)
         self.ledger.log(envelope)
         return envelope.digest

@@ -66,10 +66,11 @@ def propose(draft: Draft, *, host: GitHost, gate: Gate, by: Committer) -> Propos
     release = first if draft.counter is not None or previous is None else replace(first, counter=previous.counter + 1)
     check_fallbacks(host, base, release, gate.trust)
     facts, candidate = about(gathered, release.manifest), Candidate(release=release, previous=previous)
-    decision = decide(policy, Phase.EVIDENCE, facts=facts, candidate=candidate)
+    now = gate.clock.now()
+    decision = decide(policy, Phase.EVIDENCE, facts=facts, candidate=candidate, now=now)
     if isinstance(facts, Unavailable) or isinstance(decision, Undecidable):
         return Proposal(decision=decision)
-    vsa = gate.record(decision, policy=policy, facts=facts, candidate=candidate)
+    vsa = gate.record(decision, policy=policy, facts=facts, candidate=candidate, at=now)
     if isinstance(decision, Denied):
         return Proposal(decision=decision, vsa=vsa)
     named = with_evidence(release, vsa=vsa, evidence=tuple(fact.digest for fact in facts))

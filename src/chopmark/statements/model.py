@@ -18,6 +18,7 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 class PredicateType(StrEnum):
     """What kinds of statement there are; the short name is what policies and people say."""
 
+    ADOPTION = "https://chopmark.dev/adoption/v1"
     DATASET = "https://chopmark.dev/dataset/v1"
     PROVENANCE = "https://slsa.dev/provenance/v1"
     TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``status``, ``why`` and ``trace``: one screen, one reason, one life."""
+"""``status`` and ``why``: one screen, one reason."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from chopmark.artifacts import Digest
     from chopmark.fleet import Device, Refusal
     from chopmark.policy import Verdict
-    from chopmark.release.life import Event
 
 MAX_HISTORY = 20
 _DECISION = re.compile(r"G([1-9]\d{0,6})")
@@ -85,50 +83,12 @@ def why(start: Path, what: str) -> Answer:
     return _explain_artifact(site, what)
 
 
-@click.command()
-@click.argument("what")
-@click.pass_obj
-@answers
-def trace(start: Path, what: str) -> Answer:
-    """Show the whole life of WHAT, a file or a digest: what it came from, what was found out, who approved it.
-
-    Every statement is verified against the pinned root, offline; what does not verify is shown and believed in nothing.
-
-    \b
-    Example:
-        chopmark trace packages/digits-1/package/model.onnx
-        chopmark trace 3fa1
-    """
-    from chopmark.apps.cli.wiring import Site
-
-    return _life(Site.at(start), what)
-
-
-def _follow(site: Site, what: str) -> tuple[str, tuple[Event, ...]]:
-    """Return the digest of *what*, and all that came before and after it.
-
-    Raises:
-        UsageError, VerificationError: as :func:`chopmark.release.life.find_digest`.
-    """
-    from chopmark.artifacts import hash_file, scan
-    from chopmark.release.life import find_digest, read_life
-    from chopmark.release.life import trace as follow
-
-    path, digest = Path(what), what
-    if what and path.is_dir():
-        digest = scan(path).digest.hex
-    elif path.is_file():
-        digest = hash_file(path).sha256.hex
-    events = read_life(site.statements(), site.trust, before=site.trust_before)
-    found = find_digest(events, digest)
-    return found, follow(events, found)
-
-
 def _explain_artifact(site: Site, what: str) -> Answer:
     """Explain the newest decision that *what* had a part in."""
+    from chopmark.apps.cli.trace import follow
     from chopmark.release.record import decisions
 
-    digest, life = _follow(site, what)
+    digest, life = follow(site, what)
     entries = {event.index for event in life}
     made = [
         decision
@@ -142,51 +102,6 @@ def _explain_artifact(site: Site, what: str) -> Answer:
     body, lines = _explain_decision(site, made[-1].number)
     decided = f"{strong(digest[:16])}…  the newest of {counted(len(made), 'decision')} that it had a part in"
     return {**body, "digest": f"sha256:{digest}"}, [decided, *lines]
-
-
-def _life(site: Site, what: str) -> Answer:
-    digest, found = _follow(site, what)
-    ok = not any(event.problem for event in found)
-    body = {"ok": ok, "digest": f"sha256:{digest}", "events": [event.as_json() for event in found]}
-    lines = [
-        f"{strong(digest[:16])}…  {counted(len(found), 'statement')}, each verified against root {site.root.version}",
-        "",
-    ]
-    for subject, group in _by_subject(found):
-        here = strong(subject) if digest in {e.subject.hex for e in group} | {e.digest.hex for e in group} else subject
-        lines.append(f"{here}  {dim(group[0].subject.short + '…')}")
-        lines += columns([_event_row(event) for event in group], indent="  ")
-    return body, lines
-
-
-def _by_subject(events: Sequence[Event]) -> list[tuple[str, list[Event]]]:
-    groups: dict[tuple[str, str], list[Event]] = {}
-    for event in events:
-        groups.setdefault((event.subject_name, event.subject.hex), []).append(event)
-    return [(name, group) for (name, _), group in groups.items()]
-
-
-def _event_row(event: Event) -> tuple[str, ...]:
-    mark = bad(event.type) if event.problem else good(event.type)
-    said = event.problem or f"by {', '.join(event.owners)}"
-    made_from = "from " + ", ".join(f"{digest[:8]}" for digest in event.depends[:4]) if event.depends else ""
-    more = f" +{len(event.depends) - 4}" if len(event.depends) > 4 else ""
-    return (f"#{event.index}", mark, said, _detail(event), dim(made_from + more))
-
-
-def _detail(event: Event) -> str:
-    predicate = event.predicate
-    metrics = predicate.get("metrics")
-    match event.type:
-        case "test-result" if isinstance(metrics, dict) and isinstance(metrics.get("accuracy_ppm"), int):
-            return f"{predicate.get('result')} {metrics['accuracy_ppm'] / 10_000:.1f} %"
-        case "inspection":
-            return str(predicate.get("result"))
-        case "vsa":
-            return f"{predicate.get('phase')} {predicate.get('verificationResult')}"
-        case "release":
-            return f"version {predicate.get('version')}"
-    return ""
 
 
 def _explain_decision(site: Site, number: int) -> Answer:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from chopmark.apps.cli.adopt import adoption
 from chopmark.apps.cli.lazy import Group
 from chopmark.apps.cli.render import Answer, answers, columns, good
 
@@ -20,7 +21,11 @@ def policy() -> None:
     \b
     Example:
         chopmark policy check release/policies/default.yaml
+        chopmark policy adoption --until 2027-06-30
     """
+
+
+policy.add_command(adoption)
 
 
 @policy.command()

@@ -40,9 +40,12 @@ def release() -> None:
 @click.option(
     "--check-class", default="normal", show_default=True, help="How often devices check: critical, normal, low."
 )
+@click.option("--policy", default="default", show_default=True, help="The ReleasePolicy on main that decides.")
 @click.pass_obj
 @answers
-def propose(start: Path, package: Path, model: str, label: str, fallback: tuple[str, ...], check_class: str) -> Answer:
+def propose(
+    start: Path, package: Path, model: str, label: str, fallback: tuple[str, ...], check_class: str, policy: str
+) -> Answer:
     """Gather the evidence about PACKAGE, decide over it, and put what approvers are to sign on a branch.
 
     \b
@@ -55,7 +58,7 @@ def propose(start: Path, package: Path, model: str, label: str, fallback: tuple[
     site = Site.at(start)
     fallbacks = [releasing.named_release(site, text) for text in fallback]
     done = releasing.propose_package(
-        site, package, model=model, label=label, fallbacks=fallbacks, check_class=check_class
+        site, package, model=model, label=label, fallbacks=fallbacks, check_class=check_class, policy=policy
     )
     body = {
         "ok": done.release is not None,
@@ -278,6 +281,45 @@ def history(start: Path) -> Answer:
         for found in made
     ]
     return body, columns(rows) or [dim("no release was decided over yet; next: chopmark release propose")]
+
+
+@release.command()
+@click.argument("what")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option("--without-package", is_flag=True, help="Leave the model's files out; their digests stay.")
+@click.option("--whole-ledger", is_flag=True, help="Every entry of the ledger, so that nothing can have been left out.")
+@click.pass_obj
+@answers
+def export(start: Path, what: str, out: Path, *, without_package: bool, whole_ledger: bool) -> Answer:
+    """Write the dossier of WHAT: one file that tells its whole life to whoever has the root, offline.
+
+    WHAT is a model (its current release), a release (digits-1) or a digest. `chopmark trace FILE --root …` reads it.
+
+    \b
+    Example:
+        chopmark release export digits-1 --out digits-1.chopmark
+        chopmark release export digits --without-package --whole-ledger --out digits.chopmark
+    """
+    from chopmark.apps.cli.exporting import export_dossier
+    from chopmark.apps.cli.wiring import Site
+
+    done = export_dossier(Site.at(start), what, out, package=not without_package, whole=whole_ledger)
+    opened = done.opened
+    body = {
+        "ok": True,
+        "dossier": str(out),
+        "bytes": done.length,
+        "about": opened.about,
+        "statements": len(opened.entries),
+        "size": opened.seen.checkpoint.size,
+        "complete": opened.complete,
+        "package": opened.package,
+        "root": opened.pin,
+    }
+    return body, [
+        good(f"{out}: {len(opened.entries)} statements about {opened.about.short}…, {done.length:,} bytes"),
+        f"  next   chopmark trace {out} --root {opened.pin}",
+    ]
 
 
 def _standing(found: GateDecision, now: frozenset[Digest], revoked: frozenset[Digest]) -> str:

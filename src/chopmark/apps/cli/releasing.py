@@ -16,6 +16,7 @@ from chopmark.errors import UndecidedError, UsageError, VerificationError
 from chopmark.keys import Signer
 from chopmark.policy import Decision, Rule, Undecidable
 from chopmark.release import (
+    DEFAULT_POLICY,
     MAIN,
     Approval,
     Checked,
@@ -103,7 +104,14 @@ def current_release(site: Site, model: str) -> Release:
 
 
 def propose_package(
-    site: Site, package: Path, *, model: str, label: str, fallbacks: Sequence[Digest], check_class: str = "normal"
+    site: Site,
+    package: Path,
+    *,
+    model: str,
+    label: str,
+    fallbacks: Sequence[Digest],
+    check_class: str = "normal",
+    policy: str = DEFAULT_POLICY,
 ) -> Proposal:
     """Propose the package in a folder for the workspace's channel."""
     manifest = scan(package)
@@ -120,6 +128,7 @@ def propose_package(
         self_test=self_test.sha256,
         fallbacks=tuple(fallbacks),
         check_class=check_class,
+        policy=policy,
     )
     done = propose(draft, host=site.git, gate=site.gate(), by=site.committer("maintainer"))
     _decided(done.decision)

@@ -126,7 +126,7 @@ def make_package(
     values: Mapping[str, str],
     replace: bool = False,
 ) -> tuple[Package, int]:
-    """Assemble and record the package of a model that a recorded step left.
+    """Assemble and record the package of a model that a recorded step left, or that was adopted.
 
     Args:
         files: a folder with labels.json, preprocessing.json and the model card's template.
@@ -136,7 +136,7 @@ def make_package(
     """
     _check_free(site, into, replace=replace)
     entry = hash_file(model_file)
-    _recorded(site, entry.sha256, PredicateType.PROVENANCE, "builder", str(model_file))
+    _known_model(site, entry.sha256, model_file)
     session = site.runtime.load(read_file(model_file, max_bytes=2**31))
     with tempfile.TemporaryDirectory(prefix="chopmark-package-") as temporary:
         made = Path(temporary)
@@ -153,6 +153,16 @@ def make_package(
     keep(site, result.folder, result.manifest)
     index, _ = site.record(result.statement, "builder")
     return result, index
+
+
+def _known_model(site: Site, digest: Digest, path: Path) -> None:
+    from chopmark.release.adopt import ADOPTER
+
+    if ADOPTER in site.trust.roles:
+        for adoption in _statements(site, PredicateType.ADOPTION, ADOPTER):
+            if digest == adoption.statement.subject.digest:
+                return
+    _recorded(site, digest, PredicateType.PROVENANCE, "builder", str(path))
 
 
 def _check_free(site: Site, into: Path, *, replace: bool) -> None:
@@ -307,7 +317,7 @@ def _recorded(site: Site, digest: Digest, kind: PredicateType, role: str, what: 
         raise VerificationError(
             f"{what}: the ledger has no {kind.short} of {digest.short}… by {role}",
             code="input-unrecorded",
-            hint="register the data first, and let every file come from a recorded step",
+            hint="register the data first, and let every file come from a recorded step, or adopt the model: chopmark adopt",
             evidence={"digest": str(digest)},
         )
     return found

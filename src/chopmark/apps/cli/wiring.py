@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -288,6 +288,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+def download(
+    url: str, into: Path, *, max_bytes: int, on_bytes: Callable[[int, int | None], None] | None = None
+) -> None:
+    """Download a file over http or https; as :func:`chopmark.adapters.http.download.download`."""
+    from chopmark.adapters.http.download import download as fetch
+
+    fetch(url, into, max_bytes=max_bytes, on_bytes=on_bytes)
 
 
 def load_key(key: str | Path) -> Signer:
