@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from chopmark.adapters.kms import file as kms
+from chopmark.adapters.kms import open_signer
 from chopmark.adapters.processes.source import GitSource
 from chopmark.builds import Builder, SourceTree
 from chopmark.clock import Clock, SystemClock
 from chopmark.errors import UndecidedError, UsageError
 from chopmark.keys import Signer
+from chopmark.release.keyring import usable
 from chopmark.release.workspace import Workspace, open_workspace
 from chopmark.statements import Envelope, Statement, sign
 
@@ -61,12 +63,13 @@ def open_desk(folder: Path, *, key: str | Path | None, signed: bool) -> Desk:
     if not signed:
         unsigned = "not asked to sign"
     elif key is not None:
-        signers = (kms.load(Path(key)),)
+        signers = (open_signer(str(key)),)
     elif workspace is None:
         unsigned = "in no workspace and without a key: record(…, key=FILE) signs it"
     else:
         try:
-            signers, log = kms.load_all(workspace.owner_keys(BUILDER)), _log_of(workspace)
+            found, trust = kms.load_all(workspace.owner_keys(BUILDER)), workspace.trusted()[1]
+            signers, log = usable(found, trust, BUILDER, now=SystemClock().now()), _log_of(workspace)
         except UndecidedError as error:
             unsigned = f"{error.message}; {error.hint}"
     return Desk(

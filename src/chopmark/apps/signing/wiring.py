@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chopmark.adapters.kms.file import load
+from chopmark.adapters.kms import open_signer
 from chopmark.clock import Clock, SystemClock
 from chopmark.keys import Signer
 from chopmark.trust import TrustPolicy
 
 
 def open_key(key: str | Path) -> Signer:
-    """Open a private key."""
-    return load(Path(key))
+    """Open a private key: a path, or a URI of docs/reference/signers.md. Nobody is asked for a passphrase."""
+    return open_signer(str(key))
 
 
 def clock() -> Clock:

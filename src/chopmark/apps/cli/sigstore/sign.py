@@ -36,7 +36,7 @@ _tsa = click.option("--tsa", metavar="URL", help="Have the signature timestamped
 
 @click.command()
 @click.argument("file", type=_path)
-@click.option("--key", type=_path, help="A P-256 private key (PKCS#8 PEM, mode 0600).")
+@click.option("--key", help="A P-256 private key: a file, or a URI such as pkcs11:… or openbao:….")
 @click.option("--certificate", type=_path, help="The key's certificate (PEM): verifiers then need no key.")
 @_ledger
 @_tsa
@@ -53,7 +53,7 @@ _tsa = click.option("--tsa", metavar="URL", help="Have the signature timestamped
 def sign(
     start: Path,
     file: Path,
-    key: Path | None,
+    key: str | None,
     certificate: Path | None,
     logged: bool,  # noqa: FBT001 - click passes it by name
     tsa: str | None,
@@ -139,7 +139,7 @@ class _Finished:
     included: Included | None
 
 
-def _signed(file: Path, key: Path, certificate: Path | None, target: Path) -> tuple[Bundle, HashedRekord]:
+def _signed(file: Path, key: str, certificate: Path | None, target: Path) -> tuple[Bundle, HashedRekord]:
     """Return the signed bundle of *file*, and the leaf that logs it.
 
     A signature that stands in *target* already is kept: P-256 signs differently each time, and one signature is logged once.
