@@ -85,6 +85,7 @@ from chopmark.trust import (
     decode_trust,
     encode_trust,
 )
+from chopmark.trust.change import MAX_PROPOSAL_BYTES
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 ORIGIN = "log.acme/m"
@@ -193,6 +194,19 @@ def _root_extension() -> bytes:
         trust=TrustFile(version=1, length=len(encoded), sha256=Digest.of(encoded)),
     )
     return canonical.encode(root.signed.unrecognized_fields)
+
+
+def _proposal() -> bytes:
+    return canonical.encode(
+        {
+            "v": 1,
+            "workspace": "acme",
+            "base": {"version": 1, "sha256": Digest.of(b"root 1").hex},
+            "root": {"signed": {"_type": "root", "version": 2}, "signatures": []},
+            "trust": {"v": 1, "workspace": "acme", "version": 2},
+            "targets": {"signed": {"_type": "targets", "version": 2}, "signatures": []},
+        }
+    )
 
 
 def _release() -> Release:
@@ -348,6 +362,18 @@ FORMATS = (
         max_bytes=MAX_TRUST_BYTES,
         make=lambda: encode_trust(_trust()),
         check=decode_trust,
+    ),
+    Format(
+        title="Trust proposal",
+        text="What root owners sign in turn: `chopmark trust change` writes it. `root` and `targets` are TUF metadata with the "
+        "signatures that they have so far, here without any and cut short; `trust` is the trust.json that root names, in RFC 8785 "
+        "form. Nothing that is not signed may stand in it.",
+        kind="RFC 8785",
+        encoder="trust.change.encode_proposal",
+        decoder="trust.change.decode_proposal, trust.change.check",
+        max_bytes=MAX_PROPOSAL_BYTES,
+        make=_proposal,
+        check=lambda data: canonical.decode(data, what="sample", max_bytes=MAX_PROPOSAL_BYTES),
     ),
     Format(
         title="Status",

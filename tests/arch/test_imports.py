@@ -61,6 +61,7 @@ NOT_ON_A_DEVICE = (
     "chopmark.trust.change",
     "chopmark.trust.difference",
     "chopmark.trust.edit",
+    "chopmark.trust.proposal",
     "chopmark.apps.cli",
     "chopmark.apps.service",
     "chopmark.apps.operator",

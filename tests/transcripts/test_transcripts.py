@@ -8,6 +8,7 @@ $ chopmark hash model.onnx --json      a command; each file starts in an empty f
 $ write model.onnx other               replaces a file by text; `chmod`, `mkdir`, `rm`, `move` and `cd` work too
 $ custom evil.onnx com.evil            writes a model whose operator is of another domain
 $ public key.pem key.pub               writes the public half of a private key
+$ key key.pem ed25519                  makes a private key, as `keys` and HSMs do; `copy` copies a file
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,11 +30,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from onnx import TensorProto, helper
 
+from chopmark.adapters.kms import file as kms
 from chopmark.apps.cli.main import run
+from chopmark.keys import Algorithm
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.txt"))
-GUIDES = [HERE.parents[1] / "docs" / "guides" / "operate-a-ledger.md"]
+GUIDES = [HERE.parents[1] / "docs" / "guides" / name for name in ("operate-a-ledger.md", "trust-ceremony.md")]
 """Pages whose ``console`` blocks are a conversation."""
 
 
@@ -83,6 +87,8 @@ def prepare(word: str, *arguments: str) -> None:
         "mkdir": lambda path: Path(path).mkdir(),
         "rm": lambda path: Path(path).unlink(),
         "move": lambda path, target: Path(path).rename(target),
+        "copy": shutil.copyfile,
+        "key": lambda path, algorithm: kms.create(Path(path), Algorithm(algorithm)),
         "link": lambda target, path: Path(path).symlink_to(target),
         "cd": os.chdir,
         "seq": lambda first, last, _, path: Path(path).write_text(

@@ -22,15 +22,14 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from securesystemslib.exceptions import UnverifiedSignatureError
-from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Key, Metadata, Root, Targets
 from tuf.api.metadata import Role as TufRole
 
-from chopmark import canonical
 from chopmark.artifacts import Digest
-from chopmark.errors import ChopmarkError, DecodeError, Refused, UsageError, VerificationError
+from chopmark.errors import Refused, UsageError, VerificationError
 from chopmark.keys import AlgorithmGroup, Owner, OwnerCount, OwnerRule, PublicKey, Signer, count_valid
 from chopmark.trust.model import TrustPolicy
+from chopmark.trust.proposal import MAX_PROPOSAL_BYTES, Proposal, decode_proposal, encode_proposal, in_order
 from chopmark.trust.root import (
     OWNER,
     TrustedRoot,
@@ -45,31 +44,30 @@ from chopmark.trust.root import (
 )
 from chopmark.trust.wire import decode_trust, encode_trust
 
-MAX_PROPOSAL_BYTES: Final = 4 * 1024 * 1024
+__all__ = [
+    "MAX_PROPOSAL_BYTES",
+    "OPERATOR",
+    "Accepted",
+    "Progress",
+    "Proposal",
+    "Standing",
+    "Wanted",
+    "check",
+    "complete",
+    "decode_proposal",
+    "draft",
+    "encode_proposal",
+    "merge",
+    "progress",
+    "sign",
+    "trust_of",
+    "unchanged",
+]
+
 OPERATOR: Final = "operator"
 """The owner in trust.json whose keys sign timestamp, snapshot and channel files."""
 
-_WHAT: Final = "trust proposal"
 _S = TypeVar("_S", Root, Targets)
-
-
-class _Base(canonical.Strict, frozen=True, kw_only=True):
-    version: int
-    sha256: str
-
-
-class _Metadata(canonical.Strict, frozen=True, kw_only=True):
-    signed: dict[str, Any]
-    signatures: list[dict[str, Any]]
-
-
-class _Proposal(canonical.Strict, frozen=True, kw_only=True):
-    v: int
-    workspace: str
-    base: _Base
-    root: dict[str, Any]
-    trust: dict[str, Any]
-    targets: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,38 +100,6 @@ class Wanted:
         """Whom to count for root and targets."""
         owners = tuple(self.trust.owners[name] for name in self.root_owners)
         return OwnerRule(owners=owners, k=self.root_k, algorithms=self.root_algorithms)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """The three files of a change, with the signatures that they have so far.
-
-    Attributes:
-        base: version and digest of the root that it follows.
-        trust: the bytes of trust.json.
-    """
-
-    workspace: str
-    base_version: int
-    base: Digest
-    root: Metadata[Root]
-    trust: bytes
-    targets: Metadata[Targets]
-
-    @property
-    def version(self) -> int:
-        """The version of the root that it would make."""
-        return self.root.signed.version
-
-    @property
-    def digest(self) -> Digest:
-        """What people compare: the digest of everything that is signed, and of no signature."""
-        parts = {
-            "base": self.base.hex,
-            "root": Digest.of(self.root.signed_bytes).hex,
-            "targets": Digest.of(self.targets.signed_bytes).hex,
-        }
-        return Digest.of(b"chopmark-trust-proposal-v1\0" + canonical.encode(parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,74 +331,11 @@ def complete(standing: Standing, proposal: Proposal, *, now: datetime) -> Accept
                 "targets": found.targets.explain(),
             },
         )
-    new = next_root(standing.root, _sorted(proposal.root).to_bytes())
+    new = next_root(standing.root, in_order(proposal.root).to_bytes())
     policy = open_trust(new, proposal.trust)
     if not count_signed(new.tuf, "targets", proposal.targets, new.rule).met:
         raise Refused("targets-untrusted")
-    return Accepted(root=new, policy=policy, trust=proposal.trust, targets=_sorted(proposal.targets).to_bytes())
-
-
-def encode_proposal(proposal: Proposal) -> bytes:
-    """Return the RFC 8785 bytes of *proposal*."""
-    return canonical.encode(
-        {
-            "v": 1,
-            "workspace": proposal.workspace,
-            "base": {"version": proposal.base_version, "sha256": proposal.base.hex},
-            "root": _sorted(proposal.root).to_dict(),
-            "trust": canonical.decode(proposal.trust, what=_WHAT, max_bytes=MAX_PROPOSAL_BYTES),
-            "targets": _sorted(proposal.targets).to_dict(),
-        }
-    )
-
-
-def decode_proposal(data: bytes) -> Proposal:
-    """Read a proposal; what it says is believed by nobody yet: :func:`check`.
-
-    Raises:
-        DecodeError: it is none: too long, an unknown member, TUF metadata that is not.
-    """
-    # Not convert(): it drops members that annotate, and here they are signed.
-    value = canonical.decode(data, what=_WHAT, max_bytes=MAX_PROPOSAL_BYTES)
-    wire = canonical.convert(value, _Proposal, what=_WHAT)
-    if wire.v != 1 or not isinstance(value, dict):
-        raise DecodeError(f"{_WHAT}: unknown version")
-    if any(name not in _Proposal.__struct_fields__ for name in value):
-        raise DecodeError(f"{_WHAT}: a member that nobody would sign")
-    return Proposal(
-        workspace=canonical.decode_name(wire.workspace, what=_WHAT),
-        base_version=wire.base.version,
-        base=Digest.from_hex(wire.base.sha256),
-        root=_metadata(value["root"], Root),
-        trust=canonical.encode(value["trust"]),
-        targets=_metadata(value["targets"], Targets),
-    )
-
-
-def _metadata(value: Any, kind: type[_S]) -> Metadata[_S]:
-    """Return TUF metadata, if it is exactly what it was made of."""
-    canonical.convert(value, _Metadata, what=_WHAT)
-    try:
-        metadata = Metadata[_S].from_dict(copy.deepcopy(value))
-        if not isinstance(metadata.signed, kind) or _plain(metadata.to_dict()) != _plain(value):
-            raise DecodeError(f"{_WHAT}: {kind.__name__.lower()} holds more, or other things, than it may")
-        metadata.signed_bytes  # noqa: B018 - what has no canonical form cannot be signed
-    except ChopmarkError:
-        raise
-    except (RepositoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DecodeError(f"{_WHAT}: {kind.__name__.lower()} is no TUF metadata") from error
-    return metadata
-
-
-def _plain(value: Any) -> bytes:
-    return canonical.encode({**value, "signatures": sorted(value["signatures"], key=lambda s: str(s.get("keyid")))})
-
-
-def _sorted(metadata: Metadata[_S]) -> Metadata[_S]:
-    """Return *metadata* with its signatures in one order, so that copies merged in any order are the same bytes."""
-    ordered = copy.deepcopy(metadata)
-    ordered.signatures = dict(sorted(ordered.signatures.items()))
-    return ordered
+    return Accepted(root=new, policy=policy, trust=proposal.trust, targets=in_order(proposal.targets).to_bytes())
 
 
 def _check_base(standing: Standing, proposal: Proposal) -> None:

@@ -233,6 +233,8 @@ def _key(key: PublicKey) -> str:
 
 
 def _retired(old: RetiredKey) -> str:
+    if not old.until:
+        return f"retired, {old.reason}; nothing that it signed counts"
     return f"retired, {old.reason}; what it signed before entry {old.until:,} of {old.log} can be judged"
 
 

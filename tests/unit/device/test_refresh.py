@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chopmark.channel import RuntimeNeed, StatusEntry
 from chopmark.device import Action, Refreshed, Refusal, Slot, refresh
 from chopmark.errors import UndecidedError
+from chopmark.statements import add_signatures, decode_envelope, encode_envelope
 from unit.device.kit import MODEL, World, load, no_file_larger_than, package, queued, refused_load, runs
 
 
@@ -198,3 +201,39 @@ def test_a_full_disk_leaves_the_slot_alone(world):
         assert runs(device) == "1"
     assert not isinstance(refresh(device, world.channel), Refusal)
     assert runs(device) == "2"
+
+
+def test_a_release_that_was_signed_again_is_taken_over_and_is_no_damage(world):
+    """Approver keys are retired: a device that was away meets the new trust and the new envelope at once."""
+    device = world.installed("1")
+    (v1,) = world.channel.shipments
+    shipment = world.channel.shipments[v1]
+    envelope = decode_envelope(shipment.envelope)
+    again = encode_envelope(add_signatures(envelope, world.trust.keys("owner-c")))
+    world.channel.shipments[v1] = replace(shipment, envelope=again)
+    policy = world.trust.renew_policy(
+        roles={
+            **world.trust.policy.roles,
+            "approver": replace(world.trust.policy.roles["approver"], owners=("owner-b", "owner-c")),
+        }
+    )
+    world.adopt_root(*world.trust.build_root(version=2, policy=policy))
+    world.assign(v1)
+    world.channel.fetched.clear()
+    done = world.refresh(device).models[MODEL]
+    assert (done.action, done.damaged) == (Action.UNCHANGED, ())
+    assert len([path for path in world.channel.fetched if path.startswith("targets/")]) == 1, "the envelope alone"
+    assert {report.verdict for report in queued(device)} == {"verified"}
+    assert runs(device) == "1"
+
+
+def test_an_envelope_with_fewer_or_other_signatures_is_not_taken_over(world):
+    device = world.installed("1")
+    (v1,) = world.channel.shipments
+    shipment = world.channel.shipments[v1]
+    kept = decode_envelope(shipment.envelope)
+    bent = replace(kept, signatures=(replace(kept.signatures[0], sig=bytes(64)), *kept.signatures[1:]))
+    slot = device.folder.slot(MODEL, Slot.A)
+    (slot / "envelope.json").write_bytes(encode_envelope(bent))
+    damaged = world.refresh(device).models[MODEL].damaged
+    assert [refusal.code for refusal in damaged] == ["release-unapproved"]
