@@ -228,6 +228,14 @@ def test_a_device_carries_no_server(module: str) -> None:
     assert not found, f"importing {module} loads {', '.join(found)}"
 
 
+def test_the_load_gate_of_the_face_carries_no_server() -> None:
+    """``chopmark.load`` is on devices; ``chopmark.record``, of the same face, is not."""
+    script = "import chopmark, sys; chopmark.load; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "chopmark.device" in loaded
+    assert not [m for m in loaded if any(below(m, name) for name in NOT_ON_A_DEVICE)]
+
+
 def test_importing_chopmark_loads_nothing_else() -> None:
     script = "import chopmark, sys; print('\\n'.join(m for m in sys.modules if m.startswith('chopmark')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -16,20 +16,27 @@ from chopmark.artifacts import Digest
 from chopmark.builds import (
     Builder,
     BuildType,
+    Code,
     Dependency,
     Provenance,
+    Record,
+    Surroundings,
     decode_labels,
     decode_parameters,
     decode_provenance,
     decode_test_result,
+    describe_argument,
+    model_name,
     parse_parameter,
     provenance_statement,
+    record_parameter,
+    record_statement,
 )
 from chopmark.builds.wire import check_preprocessing, recorded
 from chopmark.data import Column, Pin, decode_contract, decode_dataset
 from chopmark.data.read import read_rows
 from chopmark.data.wire import with_pins
-from chopmark.errors import ChopmarkError
+from chopmark.errors import ChopmarkError, UsageError
 from chopmark.statements import Subject, decode_statement, encode_statement
 
 COLUMNS = (Column(name="x", minimum=0, maximum=9), Column(name="label", minimum=0, maximum=1))
@@ -165,3 +172,37 @@ def _provenance(dependencies: tuple[Dependency, ...], *, log: Digest | None = No
 
 def _statement(provenance: Provenance):
     return provenance_statement((Subject("model/n", Digest.of(b"")),), provenance)
+
+
+# --- recorded runs
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), ANY, max_size=5), st.text(max_size=30))
+def test_any_parameters_make_a_statement_or_an_error_of_ours(params: dict[str, object], folder: str) -> None:
+    shown: dict[str, object] = {}
+    for name, value in params.items():
+        with contextlib.suppress(UsageError):
+            shown[name], _ = record_parameter(name, value)
+        described, _ = describe_argument(name, value)  # never an error, whatever it is given
+        assert described is None or isinstance(described, bool | int | str | list | dict)
+    record = Record(
+        step=BuildType.TRAIN,
+        model=model_name(folder),
+        code=Code(entry="fit", problem="not in a Git repository"),
+        surroundings=Surroundings(python="3.11.0", platform="Linux", packages={}),
+        started=datetime(2026, 11, 22, tzinfo=UTC),
+        finished=datetime(2026, 11, 22, tzinfo=UTC),
+        parameters=shown,
+        outputs={"m.onnx": Digest.of(b"m")},
+    )
+    statement = record_statement(record, builder=Builder(id="https://b.example", version={}), invocation="1")
+    read = decode_statement(encode_statement(statement))
+    provenance = decode_provenance(read.predicate)
+    assert provenance.external["parameters"] == shown
+    assert provenance.build_type is BuildType.TRAIN

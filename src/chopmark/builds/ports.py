@@ -88,7 +88,7 @@ class SourceTree(ABC):
     def _changes(self) -> tuple[str, ...]: ...
 
     @abstractmethod
-    def _holds(self, commit: str, name: str) -> bool: ...
+    def _differing(self, commit: str, files: Mapping[str, bytes]) -> tuple[str, ...]: ...
 
     @abstractmethod
     def _export(self, commit: str, folder: Path) -> None: ...
@@ -107,10 +107,16 @@ class SourceTree(ABC):
         with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
             return self._changes()
 
-    def holds(self, commit: str, name: str) -> bool:
-        """Tell whether *commit* has a file called *name*, from this folder on; an ignored file is in none."""
+    def differing(self, commit: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Return the names of *files* that *commit* does not hold with exactly this content.
+
+        It looks at what is in the files: a change that Git is told to overlook is one.
+
+        Args:
+            files: name from the top of the tree -> content.
+        """
         with foreign(UndecidedError, "the repository could not be read", code="build-undecided", quote=True):
-            return self._holds(commit, name)
+            return self._differing(commit, files)
 
     def export(self, commit: str, folder: Path) -> None:
         """Write all files of *commit* below *folder*, which is empty.

@@ -45,8 +45,8 @@ class Code:
         entry: the function, or the file, or ``cell``.
         prefix: the folder inside the repository.
         commit: what is checked out; "" where there is no repository.
-        committed: the running file is in the commit.
-        changes: files that differ from the commit -> their digest, or None: removed, or too large to hash.
+        committed: the running file is in the commit, as it is.
+        changes: files and loaded modules that differ from the commit -> their digest, or None: removed, or too large.
         parts: code that is named by its content: ``code:train.py``, ``code:cell``.
         problem: why no commit is named, for people.
     """
@@ -59,6 +59,10 @@ class Code:
     changes: Mapping[str, Digest | None] = field(default_factory=dict)
     parts: Mapping[str, Digest] = field(default_factory=dict)
     problem: str = ""
+
+    def changed(self, changes: Mapping[str, Digest | None]) -> Code:
+        """Return this with further *changes*."""
+        return replace(self, changes={**self.changes, **changes})
 
     def without(self, names: Sequence[str]) -> Code:
         """Return this without the changes called *names*: data that the statement names by itself."""

@@ -56,9 +56,15 @@ class GitSource(SourceTree):
         )
         return tuple(os.fsdecode(entry[3:]) for entry in status.split(b"\0") if entry)
 
-    def _holds(self, commit: str, name: str) -> bool:
-        found = self._git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}", may_fail=True)
-        return bool(found.strip())
+    def _differing(self, commit: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        asked = [name for name in files if "\n" not in name]  # one name is one line
+        lines = b"".join(os.fsencode(f"{commit}:{name}\n") for name in asked)
+        # An answer is "<id> <type> <size>", or whatever was asked and " missing".
+        answers = self._git("cat-file", "--batch-check", stdin=lines).splitlines()
+        found = {
+            name: answer.split(b" ")[0].decode("ascii", "replace") for name, answer in zip(asked, answers, strict=True)
+        }
+        return tuple(name for name in files if found.get(name) != _object_id("blob", files[name], like=commit))
 
     def _no_filters(self) -> dict[str, str]:
         """Return the settings that turn off the filters of the repository's configuration; a person's own stay."""

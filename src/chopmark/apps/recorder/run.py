@@ -19,11 +19,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from chopmark.apps.recorder.surroundings import NO_REPOSITORY, Caller, read_code, read_surroundings, top_of
+from chopmark.apps.recorder.surroundings import NO_REPOSITORY, Caller, CodeReader, read_surroundings
 from chopmark.apps.recorder.watch import Watch, current, stamp_of
 from chopmark.apps.recorder.wiring import Desk
 from chopmark.artifacts import Digest, check_file_name, read_file, write_file
@@ -79,12 +78,13 @@ class Run:
         self._step = step
         self._folder = folder
         self._desk = desk
-        self._caller = caller
+        self._reader = CodeReader(caller, folder, desk.source)
         self._parameters: dict[str, object] = {}
         self._redacted: list[str] = []
         self._inputs: dict[str, _Named] = {}
         self._outputs: dict[str, Path] = {}
         self._statement: Statement | None = None
+        self._shown: dict[str, tuple[str, ...]] = {}
         self._state = "new"
         self._process = os.getpid()
         self._watch = Watch(folder=folder) if watch else None
@@ -191,6 +191,9 @@ class Run:
         if self._statement is None:
             return [*rows, ("state", self._state)]
         signed = "unsigned" if self.envelope is None else ", ".join(s.keyid[:8] + "…" for s in self.envelope.signatures)
+        rows += [
+            (what, f"{', '.join(names[:5])}{' …' * (len(names) > 5)}" or "none") for what, names in self._shown.items()
+        ]
         rows += [("digest", str(self._statement.subject.digest)), ("signed", signed)]
         return rows if self.entry is None else [*rows, ("entry", str(self.entry))]
 
@@ -198,7 +201,7 @@ class Run:
 
     def begin(self) -> None:
         """Look at the code, and begin to watch."""
-        self._code = read_code(self._caller, self._folder, self._desk.source)
+        self._code = self._reader.before()
         if self._code.problem == NO_REPOSITORY:
             self._hint(f"{NO_REPOSITORY}: the statement names no commit; git init, git add and git commit mend that")
         if self._desk.unsigned:
@@ -240,9 +243,8 @@ class Run:
                 "nothing was written here, so there is no statement: name what the step leaves, run.output(path)"
             )
             return
-        versions = {"chopmark": version("chopmark"), "python": record.surroundings.python}
-        builder = self._desk.builder(versions)
-        self._statement = record_statement(record, builder=builder, invocation=self._desk.new_id())
+        self._statement = record_statement(record, builder=self._desk.builder, invocation=self._desk.new_id())
+        self._shown = {"inputs": tuple(record.inputs), "outputs": tuple(record.outputs)}
         self.envelope = self._desk.sign(self._statement)
         if self.envelope is not None and self._desk.log is not None:
             self.entry = self._desk.log(self.envelope)
@@ -324,11 +326,10 @@ class Run:
 
     def _final_code(self, named: set[str]) -> Code:
         """Return the code, without the changes that are this run's own data."""
-        code = self._code
-        place = self._caller.file.parent if self._caller.file else self._folder
-        top = top_of(place, code.prefix)
-        data = [(self._folder / name) for name in named if is_data(name)]
-        code = code.without([path.relative_to(top).as_posix() for path in data if path.is_relative_to(top)])
+        code, top = self._reader.after(self._code), self._reader.top
+        if top is not None:
+            data = [(self._folder / name) for name in named if is_data(name)]
+            code = code.without([path.relative_to(top).as_posix() for path in data if path.is_relative_to(top)])
         if code.commit and not code.is_commit:
             files = ", ".join(list(code.changes)[:3]) + (" …" if len(code.changes) > 3 else "")
             problem = code.problem or f"{len(code.changes)} changed: {files}"

@@ -7,20 +7,21 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from chopmark import canonical
-from chopmark.artifacts import Digest, hash_file
-from chopmark.builds import Code, SourceTree, Surroundings
+from chopmark.artifacts import Digest, hash_file, read_file
+from chopmark.builds import Code, SourceTree, Surroundings, is_room
 from chopmark.errors import ChopmarkError
 
 NO_REPOSITORY: Final = "not in a Git repository"
 _MAX_HASHED: Final = 1000
 _MAX_HASHED_BYTES: Final = 16 * 1024 * 1024
+_PREFIX: Final = Path(sys.prefix).resolve()
 _OWN: Final = ("chopmark.apps.recorder", "contextlib")
 
 
@@ -69,39 +70,100 @@ def cells() -> tuple[str, ...]:
     return tuple(text for text in ran if isinstance(text, str) and text) if isinstance(ran, list) else ()
 
 
-def read_code(caller: Caller, folder: Path, source: Callable[[Path], SourceTree]) -> Code:
-    """Return what is known of the code that *caller* is; what cannot be found out is no error.
+class CodeReader:
+    """What is known of the code of one run, before it and after; what cannot be found out is no error.
 
-    Args:
-        folder: the one to ask about, where the code is in no file.
+    Attributes:
+        top: of the work tree; None where there is none.
     """
-    place = caller.file.parent if caller.file else folder
-    parts = _parts(caller)
-    tree = source(place)
-    try:
-        prefix = tree.prefix  # first of all: it is what fails outside of a repository, and says so
-        commit = tree.commit()
-        names, uri = tree.changes(), tree.uri
-        committed = caller.file is not None and tree.holds(commit, caller.file.name)
-    except ChopmarkError as error:
-        known = "not a git repository" in error.message or "git is not installed" in error.message
-        return Code(entry=caller.entry, parts=parts, problem=NO_REPOSITORY if known else _short(error, place))
-    problem = ""
-    if not committed:
-        problem = "the running file is not committed" if caller.file else "code that was typed is in no commit"
-    return Code(
-        entry=caller.entry,
-        commit=commit,
-        uri=uri,
-        prefix=prefix,
-        committed=committed,
-        changes=_hashed(names, top_of(place, prefix)),
-        parts=parts,
-        problem=problem,
-    )
+
+    def __init__(self, caller: Caller, folder: Path, source: Callable[[Path], SourceTree]) -> None:
+        """Ask nothing yet.
+
+        Args:
+            folder: the one to ask about, where the code is in no file.
+        """
+        self._caller = caller
+        self._place = caller.file.parent if caller.file else folder
+        self._tree = source(self._place)
+        self._seen: set[Path] = set()
+        self.top: Path | None = None
+
+    def before(self) -> Code:
+        """Look at the running file, at all that differs from the commit, and at the modules that are loaded."""
+        parts = _parts(self._caller)
+        entry, tree = self._caller.entry, self._tree
+        try:
+            prefix = tree.prefix  # first of all: it is what fails outside of a repository, and says so
+            commit, uri, names = tree.commit(), tree.uri, tree.changes()
+            self.top = top = _top_of(self._place, prefix)
+            changes = _hashed(names, top) | self._modules(commit, self._caller.file)
+        except ChopmarkError as error:
+            known = "not a git repository" in error.message or "git is not installed" in error.message
+            problem = NO_REPOSITORY if known else error.message.replace(str(self._place), "…")[:300]
+            return Code(entry=entry, parts=parts, problem=problem)
+        file = self._caller.file
+        committed = file is not None and file.relative_to(top).as_posix() not in changes
+        problem = "" if committed else "the running file is not committed, or differs"
+        if file is None:
+            problem = "code that was typed is in no commit"
+        return Code(
+            entry=entry,
+            commit=commit,
+            uri=uri,
+            prefix=prefix,
+            committed=committed,
+            changes=changes,
+            parts=parts,
+            problem=problem,
+        )
+
+    def after(self, code: Code) -> Code:
+        """Return *code* with the modules that were loaded since."""
+        if not code.commit:
+            return code
+        try:
+            return code.changed(self._modules(code.commit, None))
+        except ChopmarkError as error:
+            return replace(code, committed=False, problem=error.message.replace(str(self._place), "…")[:300])
+
+    def _modules(self, commit: str, file: Path | None) -> dict[str, Digest | None]:
+        """Return those of *file* and the modules loaded from the work tree that the commit does not hold as they are.
+
+        A module that Git ignores, or is told to overlook, runs like any other.
+        """
+        top = self.top
+        if top is None:
+            return {}
+        contents: dict[str, bytes] = {}
+        lost: dict[str, Digest | None] = {}
+        for path in {*_module_files(), *([file] if file else [])} - self._seen:
+            self._seen.add(path)
+            library = path != file and any(is_room(part) for part in path.parts[len(top.parts) :])
+            if path.is_relative_to(top) and not library:
+                name = path.relative_to(top).as_posix()
+                try:
+                    contents[name] = read_file(path, max_bytes=_MAX_HASHED_BYTES)
+                except ChopmarkError:
+                    lost[name] = None
+        differing = self._tree.differing(commit, contents) if contents else ()
+        return lost | {_plain(name): Digest.of(contents[name]) for name in differing}
 
 
-def top_of(place: Path, prefix: str) -> Path:
+def _module_files() -> set[Path]:
+    found: set[Path] = set()
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        with suppress(OSError, ValueError):
+            if isinstance(name, str):
+                path = Path(name).resolve()
+                # A library that lies in a virtual environment inside the work tree is a package, not this code.
+                if not path.is_relative_to(_PREFIX):
+                    found.add(path)
+    return found
+
+
+def _top_of(place: Path, prefix: str) -> Path:
     """Return the top of the work tree in which *place* is the folder *prefix*."""
     top = place.resolve()
     for _ in filter(None, prefix.split("/")):
@@ -143,10 +205,10 @@ def _hashed(names: Iterable[str], top: Path) -> dict[str, Digest | None]:
         with suppress(ChopmarkError, OSError):
             if len(found) < _MAX_HASHED and path.lstat().st_size <= _MAX_HASHED_BYTES:
                 digest = hash_file(path).sha256
-        found[name.encode("utf-8", "backslashreplace").decode()] = digest
+        found[_plain(name)] = digest
     return found
 
 
-def _short(error: ChopmarkError, place: Path) -> str:
-    """Return what git said, without the name of a folder of this machine."""
-    return error.message.replace(f"{place}: ", "").replace(str(place), "…")[:300]
+def _plain(name: str) -> str:
+    """Return a file's name as text that can be written, whatever bytes it is made of."""
+    return name.encode("utf-8", "backslashreplace").decode()

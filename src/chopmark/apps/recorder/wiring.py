@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import platform
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -33,17 +35,13 @@ class Desk:
         unsigned: why it is not signed, for people; "" where it is.
     """
 
-    builder_id: str
+    builder: Builder
     clock: Clock
     new_id: Callable[[], str]
     source: Callable[[Path], SourceTree]
     signers: Sequence[Signer] = ()
     log: Callable[[Envelope], int] | None = None
     unsigned: str = ""
-
-    def builder(self, versions: dict[str, str]) -> Builder:
-        """Return who ran the step."""
-        return Builder(id=self.builder_id, version=versions)
 
     def sign(self, statement: Statement) -> Envelope | None:
         """Return *statement* signed, or None where nobody signs here."""
@@ -72,7 +70,7 @@ def open_desk(folder: Path, *, key: str | Path | None, signed: bool) -> Desk:
         except UndecidedError as error:
             unsigned = f"{error.message}; {error.hint}"
     return Desk(
-        builder_id=name,
+        builder=Builder(id=name, version={"chopmark": _own_version(), "python": platform.python_version()}),
         clock=SystemClock(),
         new_id=lambda: str(uuid.uuid4()),
         source=GitSource,
@@ -80,6 +78,13 @@ def open_desk(folder: Path, *, key: str | Path | None, signed: bool) -> Desk:
         log=log,
         unsigned=unsigned,
     )
+
+
+def _own_version() -> str:
+    try:
+        return version("chopmark")
+    except PackageNotFoundError:
+        return "unknown"  # run from its source without being installed
 
 
 def _workspace(folder: Path) -> Workspace | None:
