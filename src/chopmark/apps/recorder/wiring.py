@@ -97,6 +97,18 @@ def _workspace(folder: Path) -> Workspace | None:
 
 
 def _log_of(workspace: Workspace) -> Callable[[Envelope], int]:
-    from chopmark.apps.cli.wiring import Site  # one way into a workspace's ledger, whatever store it has
+    """Return what logs a statement: the ledger is opened for it alone, since a training takes hours and others append."""
 
-    return Site(workspace).evidence.log
+    def log(envelope: Envelope) -> int:
+        from chopmark.adapters.blobs.folder import FolderBlobs
+        from chopmark.apps.cli.ledger.wiring import LogSite  # one way into a ledger, whatever store it has
+        from chopmark.release.evidence import StatementLedger
+
+        site = LogSite(workspace.log_place(workspace.trusted()[1]))
+        try:
+            return StatementLedger(site.ledger, FolderBlobs(workspace.blobs)).log(envelope)
+        finally:
+            for store in site.stores:
+                store.close()
+
+    return log
