@@ -15,6 +15,7 @@ from generate import pretty
 
 from chopmark import canonical
 from chopmark.artifacts import Digest, FileEntry, Manifest, decode_manifest, selftest
+from chopmark.builds import Builder, BuildType, Code, Record, Surroundings, decode_provenance, record_statement
 from chopmark.channel import (
     Assignment,
     LogHead,
@@ -270,6 +271,23 @@ def _report() -> Report:
     )
 
 
+def _recorded() -> bytes:
+    record = Record(
+        step=BuildType.TRAIN,
+        model="digits",
+        code=Code(entry="cell", parts={"code:cell": V1}, problem="code that was typed is in no commit"),
+        surroundings=Surroundings(python="3.11.7", platform="Linux-6.1.0-x86_64", packages={"numpy": "2.4.6"}),
+        started=NOON,
+        finished=NOON,
+        parameters={"epochs": 3, "rate": "0.1", "api_key": "<redacted>"},
+        redacted=["api_key"],
+        inputs={"data/rows.csv": V2},
+        outputs={"weights.npz": MODEL},
+    )
+    builder = Builder(id="https://chopmark.dev/builder/acme", version={"chopmark": "0.1.0", "python": "3.11.7"})
+    return encode_statement(record_statement(record, builder=builder, invocation="0c7d2b1e"))
+
+
 def _vectors() -> selftest.Vectors:
     case = selftest.Case(inputs=(0, 16, 3), expect=(981_200, 18_800), label=0)
     return selftest.Vectors(cases=(case,), tolerance=2_000)
@@ -318,6 +336,19 @@ FORMATS = (
         max_bytes=4 * 1024 * 1024,
         make=lambda: encode_envelope(_envelope()),
         check=decode_envelope,
+    ),
+    Format(
+        title="Recorded run",
+        text="What `chopmark.record` leaves: SLSA provenance v1, with the build type and the dependencies of a build's. "
+        "`recorder` tells it from one. The dependency `code` is there, with a `gitCommit`, where the commit says all about the "
+        "code; else `code:…` name its parts, and `internalParameters.code` says why. A number with a fraction is text. "
+        "`rewritten` lists files that were read, then written or removed; `leftOut` counts files that were touched and not recorded.",
+        kind="RFC 8785",
+        encoder="builds.record_statement",
+        decoder="builds.decode_provenance",
+        max_bytes=3 * 1024 * 1024,
+        make=_recorded,
+        check=lambda data: decode_provenance(decode_statement(data).predicate),
     ),
     Format(
         title="Release payload",

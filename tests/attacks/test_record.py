@@ -247,6 +247,10 @@ def test_names_that_are_no_text_leave_a_run_as_it_was(stage: Stage) -> None:
     assert outputs(run) == ["weights.npz"]
     assert said(run).internal["leftOut"] == 1
     stage.block(commit=False)  # and they are changes now, which are named as far as they can be
+    odd = os.fsdecode(b"st\xffp.py")
+    assert said(stage.block(commit=False)).external["entry"] == "step.py"
+    run = play(stage.script("with chopmark.record('train') as run:\n" + BODY, name=odd))["run"]
+    assert said(run).external["entry"] == "st\\udcffp.py"
 
 
 def test_a_file_that_vanishes_or_is_still_written_spoils_no_statement(

@@ -7,7 +7,7 @@ alike. What it cannot say, it does not say:
     (1) the dependency ``code`` names a commit only where the running file is part of that commit and nothing differs
         from it; else the commit stands under ``internalParameters.code``, where no rule takes it for the code
     (2) ``internalParameters.recorder`` is ``in-process``: nothing kept the step from its network and other files
-    (3) a file that was read and written again is a subject, and no input: what was read is gone
+    (3) a file that was read and then written, or removed, is no input: what was read is gone
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from chopmark.artifacts import Digest
 from chopmark.builds.model import Builder, BuildType, Dependency, Provenance
 from chopmark.builds.run import CODE
 from chopmark.builds.wire import MAX_PARAMETER_BYTES, provenance_statement
-from chopmark.errors import UsageError
-from chopmark.statements import Statement, Subject
+from chopmark.errors import DecodeError, UsageError
+from chopmark.statements import Statement, Subject, decode_statement, encode_statement
 
 RECORDER: Final = "in-process"
 RECORDED_STEPS: Final = (BuildType.TRAIN, BuildType.CONVERT, BuildType.QUANTISE)
@@ -97,7 +97,7 @@ class Record:
         inputs, outputs: name -> digest; of several outputs, the model is the first that has a model's suffix.
         first: name of the output that is the model, where somebody said so.
         redacted: names of parameters.
-        rewritten: files that were read and then written.
+        rewritten: files that were read, and then written or removed.
         left_out: how many files were touched and not recorded: keys, odd names, or too many.
     """
 
@@ -140,7 +140,8 @@ def record_statement(record: Record, *, builder: Builder, invocation: str) -> St
     """Return what the builder signs.
 
     Raises:
-        UsageError: no output, parameters that are too long, or an input that has the name of the code.
+        UsageError: no output, parameters that are too long, an input that has the name of the code, or more in all than a
+            statement holds.
     """
     canonical.check_name(record.model, what="model")
     if not record.outputs:
@@ -176,7 +177,14 @@ def record_statement(record: Record, *, builder: Builder, invocation: str) -> St
         Subject(name, record.outputs[first]),
         *(Subject(f"{name}/{other}", record.outputs[other]) for other in others),
     )
-    return provenance_statement(subjects, provenance)
+    statement = provenance_statement(subjects, provenance)
+    try:
+        decode_statement(encode_statement(statement))  # whoever verifies it reads it strictly, and with a limit
+    except DecodeError as error:
+        raise UsageError(
+            f"the record makes no statement: {error.message}", hint="name the folder of many files, and not each"
+        ) from error
+    return statement
 
 
 def order_outputs(names: Mapping[str, object], *, first: str = "") -> tuple[str, ...]:

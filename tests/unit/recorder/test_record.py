@@ -176,6 +176,20 @@ def test_what_was_read_and_written_again_is_no_input(stage: Stage) -> None:
     assert said(run).internal["rewritten"] == ["data/rows.csv"]
 
 
+def test_what_was_read_and_removed_is_no_input_and_is_named(stage: Stage) -> None:
+    run = stage.block(BODY + "    Path('data/rows.csv').unlink()\n")
+    assert (inputs(run), outputs(run)) == ([], ["weights.npz"])
+    assert said(run).internal["rewritten"] == ["data/rows.csv"]
+
+
+def test_a_folder_that_grows_beyond_what_is_watched_says_so(stage: Stage, monkeypatch) -> None:
+    monkeypatch.setattr("chopmark.apps.recorder.watch.MAX_WATCHED", 50)
+    body = "    for n in range(60):\n        Path(f'{n}.txt').touch()\n    run.output('weights.npz')\n"
+    run = stage.block(body + BODY)
+    assert (inputs(run), outputs(run)) == ([], ["weights.npz"])
+    assert any("too many files" in hint for hint in run.hints)
+
+
 def test_what_was_written_and_read_back_is_no_input(stage: Stage) -> None:
     run = stage.block(BODY + "    assert Path('weights.npz').read_text()\n")
     assert inputs(run) == ["data/rows.csv"]
@@ -262,6 +276,13 @@ def test_nothing_written_is_no_statement_and_a_hint(stage: Stage) -> None:
         run.save(stage.repo / "s.json")
     assert "run.output" in caught.value.hint
     assert not (stage.repo / "s.json").exists()
+
+
+def test_more_inputs_than_a_statement_holds_are_an_error_with_a_way_out(stage: Stage) -> None:
+    body = "    for n in range(3500):\n        run.input('data/rows.csv', name=f'{n}' + 'x' * 1000)\n"
+    with pytest.raises(UsageError, match="makes no statement") as caught:
+        stage.block(body + BODY)
+    assert "name the folder" in caught.value.hint
 
 
 # Blocks and functions

@@ -48,6 +48,8 @@ MAX_LISTED: Final = 1000
 _MAX_KEY_BYTES: Final = 65_536
 _MAX_ARGUMENTS_BYTES: Final = 32_768
 
+_TOO_MANY: Final = "this folder holds too many files to watch: name them, run.input(path), run.output(path)"
+
 _said: set[str] = set()
 
 
@@ -210,7 +212,7 @@ class Run:
             self._watch.start()
             current.set(self._watch)
             if self._watch.before is None:
-                self._hint("this folder holds too many files to watch: name them, run.input(path), run.output(path)")
+                self._hint(_TOO_MANY)
         self._state = "open"
 
     def argument(self, name: str, value: object) -> None:
@@ -264,7 +266,9 @@ class Run:
                     evidence={"input": name, "expected": str(named.digest)},
                 )
         outputs = {name: self._made(name, path) for name, path in self._outputs.items()}
-        read, written, both = self._watch.touched() if self._watch is not None else ((), (), ())
+        read, written, lost = self._watch.touched() if self._watch is not None else ((), (), ())
+        if self._watch is not None and self._watch.before is None and _TOO_MANY not in self.hints:
+            self._hint(_TOO_MANY)
         read, written = self._unnamed(read), self._unnamed(written)
         seen_in, lost_in = self._digests(read, "read")
         seen_out, lost_out = self._digests(written, "written")
@@ -287,7 +291,7 @@ class Run:
             outputs={name: outputs[name] for name in order_outputs(outputs, first=first)},
             first=first,
             redacted=self._redacted,
-            rewritten=[name for name in both if name in outputs],
+            rewritten=[name for name in self._unnamed(lost) if is_data(name) and _is_name(name)],
             left_out=lost_in + lost_out,
         )
 
@@ -299,6 +303,7 @@ class Run:
                 hint="write it inside the block",
                 evidence={"missing": [name]},
             )
+        _refuse_secret(path, name)
         return digest_of(path)
 
     def _unnamed(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -332,8 +337,8 @@ class Run:
             code = code.without([path.relative_to(top).as_posix() for path in data if path.is_relative_to(top)])
         if code.commit and not code.is_commit:
             files = ", ".join(list(code.changes)[:3]) + (" …" if len(code.changes) > 3 else "")
-            problem = code.problem or f"{len(code.changes)} changed: {files}"
-            self._hint(f"the commit does not say what ran ({problem}): rules that ask for one will refuse it")
+            problem = code.problem or f"not committed: {files}; commit it, or list what is no code in .gitignore"
+            self._hint(f"the commit does not say what ran, and rules that ask for one will refuse it: {problem}")
             code = replace(code, problem=code.problem or "files differ from the commit")
         return code
 
@@ -358,6 +363,14 @@ class Run:
             _said.add(text)
             with suppress(OSError, ValueError):  # a stream that nobody reads, or that is closed
                 sys.stderr.write(f"chopmark: {text}\n")
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_file_name(name)
+    except DecodeError:
+        return False
+    return True
 
 
 def _refuse_secret(path: Path, name: str) -> None:

@@ -45,7 +45,7 @@ def calling() -> Caller:
         frame = frame.f_back
     filename = frame.f_code.co_filename if frame is not None else ""
     file = _file(filename)
-    return Caller(entry=file.name if file else "cell" if cells() else "prompt", file=file)
+    return Caller(entry=_plain(file.name) if file else "cell" if cells() else "prompt", file=file)
 
 
 def caller_of(function: Callable[..., object]) -> Caller:
@@ -103,7 +103,7 @@ class CodeReader:
             problem = NO_REPOSITORY if known else error.message.replace(str(self._place), "…")[:300]
             return Code(entry=entry, parts=parts, problem=problem)
         file = self._caller.file
-        committed = file is not None and file.relative_to(top).as_posix() not in changes
+        committed = file is not None and _plain(file.relative_to(top).as_posix()) not in changes
         problem = "" if committed else "the running file is not committed, or differs"
         if file is None:
             problem = "code that was typed is in no commit"
@@ -145,7 +145,7 @@ class CodeReader:
                 try:
                     contents[name] = read_file(path, max_bytes=_MAX_HASHED_BYTES)
                 except ChopmarkError:
-                    lost[name] = None
+                    lost[_plain(name)] = None
         differing = self._tree.differing(commit, contents) if contents else ()
         return lost | {_plain(name): Digest.of(contents[name]) for name in differing}
 
@@ -190,7 +190,7 @@ def _parts(caller: Caller) -> dict[str, Digest]:
     parts: dict[str, Digest] = {}
     if caller.file is not None:
         with suppress(ChopmarkError):
-            parts[f"code:{caller.file.name}"] = hash_file(caller.file).sha256
+            parts[f"code:{_plain(caller.file.name)}"] = hash_file(caller.file).sha256
     elif ran := cells():
         parts["code:cell"] = Digest.of(ran[-1].encode("utf-8", "backslashreplace"))
         listed = [text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0") for text in ran]

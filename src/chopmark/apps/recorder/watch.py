@@ -45,7 +45,7 @@ class Watch:
 
     Attributes:
         folder: absolute, without links.
-        before: name -> stamp at the start; None where the folder holds too many files to watch.
+        before: name -> stamp at the start; None where the folder holds too many files to watch, then or at the end.
         reads, writes: absolute names as they were opened, in order.
         shared: another run of this process was open at the same time.
     """
@@ -75,21 +75,22 @@ class Watch:
             _open = tuple(watch for watch in _open if watch is not self)
 
     def touched(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        """Return names below the folder: only read, written, and both.
+        """Return names below the folder: only read, written, and read but since then changed or removed.
 
         What was read and is not as it was at the start is no input: nobody can say what was read.
         """
-        if self.before is None:
+        after = stamps(self.folder) if self.before is not None else None
+        if self.before is None or after is None:
+            self.before = None
             return (), (), ()
-        after = stamps(self.folder) or {}
         changed = {name for name, stamp in after.items() if self.before.get(name) != stamp}
-        reads, writes = (_inside(self.folder, opened) for opened in (self.reads, self.writes))
+        reads, writes = (_inside(self.folder, opened, self.before) for opened in (self.reads, self.writes))
         # With another run in the same process, only what this one opened for writing is known to be its own.
         written = [name for name in writes if name in changed]
         written += [] if self.shared else sorted(changed - set(written))
         read = [name for name in reads if name in self.before and name in after and name not in changed]
-        both = [name for name in reads if name in changed and name in self.before]
-        return tuple(read), tuple(written), tuple(both)
+        lost = [name for name in reads if name in self.before and (name in changed or name not in after)]
+        return tuple(read), tuple(written), tuple(lost)
 
 
 def stamps(folder: Path) -> dict[str, Stamp] | None:
@@ -140,14 +141,15 @@ def _passed_over(entry: os.DirEntry[str]) -> bool:
     return is_room(entry.name) or os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH110, PTH118 - for each of 100,000
 
 
-def _inside(folder: Path, opened: dict[str, None]) -> list[str]:
-    """Return the names of regular files below *folder*, by what they are and not by the link that led there."""
+def _inside(folder: Path, opened: dict[str, None], before: dict[str, Stamp]) -> list[str]:
+    """Return the names of regular files below *folder*, by what they are, or were, and not by the link that led there."""
     names: dict[str, None] = {}
     for path in list(opened):
         try:
             real = Path(os.path.realpath(path))
-            if real.is_relative_to(folder) and real.is_file():
-                names[real.relative_to(folder).as_posix()] = None
+            name = real.relative_to(folder).as_posix() if real.is_relative_to(folder) else ""
+            if name and (name in before or real.is_file()):
+                names[name] = None
         except (OSError, ValueError):
             continue
     return list(names)
