@@ -170,6 +170,7 @@ def _dossier() -> bytes:
             channel="production",
             published={"metadata/timestamp.json": b"{}", "metadata/2.snapshot.json": b"{}"},
             policies={Digest.of(POLICY): POLICY},
+            before={1: b"trust 1"},
             manifest=b"manifest",
         ),
         [(Digest.of(weights), len(weights), (weights,))],

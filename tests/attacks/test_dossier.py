@@ -179,6 +179,42 @@ def test_a_statement_by_a_retired_key_after_its_end_is_not_believed(reason):
     assert not story.ok
 
 
+def rotated(life: SimLife, *, until: int, reason: RetiredFor = RetiredFor.SUPERSEDED):
+    """The dossier after the tester's key was replaced by a new one."""
+    trust, fresh = life.trust, generate(Algorithm.ED25519)
+    old = trust.signers["tester"][0].public
+    retired = RetiredKey(key=old, owner="tester", reason=reason, log=life.log.origin, until=until)
+    owners = {**trust.policy.owners, "tester": replace(trust.policy.owners["tester"], keys=(fresh.public,))}
+    root, changed = trust.build_root(version=2, policy=trust.renew_policy(owners=owners, retired=(retired,)))
+    return replace(life.dossier(), roots=(trust.first, root), trust=changed, before={1: trust.trust})
+
+
+def test_a_rotated_key_leaves_a_life_as_it_was():
+    """What was believed before it was superseded still is, and the gate's decisions are still confirmed over it."""
+    life = SimLife(SimTrust(), publish=False)
+    before = tell(life.open(life.dossier()), life.manifest.digest)
+    after = tell(life.open(rotated(life, until=len(life.log.entries))), life.manifest.digest)
+    assert before.ok
+    assert after.ok
+    assert [r.index for r in after.replayed] == [r.index for r in before.replayed]
+    assert {e.judgement for e in after.events if e.role == "tester"} == {"superseded"}
+    assert {e.judgement for e in after.events if e.role != "tester"} == {"current"}
+
+
+def test_a_trust_of_before_that_no_root_named_is_refused(life):
+    dossier = rotated(life, until=len(life.log.entries))
+    other = SimTrust().trust
+    assert refused(life, replace(dossier, before={1: other})).code == "trust-mismatch"
+    # One that no root names at all says nothing, and is not read.
+    assert life.open(replace(dossier, before={1: life.trust.trust, 9: b"nonsense"})).before == (life.trust.policy,)
+
+
+def test_a_key_that_was_compromised_takes_what_it_said_away():
+    life = SimLife(SimTrust(), publish=False)
+    story = tell(life.open(rotated(life, until=0, reason=RetiredFor.COMPROMISED)), life.manifest.digest)
+    assert not story.ok
+
+
 def test_a_publication_of_somebody_else_or_in_parts_is_refused(life):
     dossier, other = life.dossier(), SimLife()
     assert refused(life, replace(dossier, published=other.dossier().published)).code == "channel-untrusted"

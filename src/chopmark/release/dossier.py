@@ -7,6 +7,7 @@ A dossier is a plain tar (:mod:`chopmark.release.ustar`) with these members, in 
 
     dossier.json                          what it is about, whose, and in which ledger: claims
     roots/<n>.root.json                   every root from the first; one of them is the pinned one
+    trust/<version>.trust.json            what roots before it named: what was believed then, and grants nothing now
     trust.json                            the file that the last root names
     entries/<index>.json                  a leaf of the ledger; <index> in twelve digits
     entries/<index>.envelope.json         before it, where the leaf names an envelope by digest only
@@ -76,6 +77,7 @@ _MAX_MANIFEST_BYTES: Final = 8 * 1024 * 1024
 _PLACES: Final[tuple[tuple[re.Pattern[str], int], ...]] = (
     (re.compile(r"dossier\.json"), 4096),
     (re.compile(r"roots/([1-9][0-9]{0,8})\.root\.json"), MAX_ROOT_BYTES),
+    (re.compile(r"trust/([1-9][0-9]{0,8})\.trust\.json"), MAX_TRUST_BYTES),
     (re.compile(r"trust\.json"), MAX_TRUST_BYTES),
     (re.compile(r"entries/([0-9]{12})\.(envelope\.json|json|tlog-proof)"), _MAX_ENVELOPE_BYTES),
     (re.compile(r"channel/metadata/[a-z0-9][a-z0-9._-]{0,70}"), MAX_TARGETS_BYTES),
@@ -117,6 +119,7 @@ class Dossier:
         about: a package digest, or that of another artifact or statement.
         log: origin of the ledger.
         roots: from the first on.
+        trust: the file that the last root names; *before*: version -> those that roots before it named.
         channel: name of the channel of *published*; None where nothing was published.
         published: path in the channel -> bytes.
         policies: files that decisions name by digest.
@@ -134,6 +137,7 @@ class Dossier:
     policies: Mapping[Digest, bytes] = field(default_factory=dict)
     manifest: bytes | None = None
     package: Mapping[Digest, int] = field(default_factory=dict)
+    before: Mapping[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,7 @@ class Opened:
 
     Attributes:
         pin: the root that the caller trusts; *root* is the newest that follows from it.
+        before: earlier versions of *trust*, oldest first, as roots from the pinned one on named them.
         seen: the checkpoint that every entry is proven in.
         entries: statements with their index, in order; each is in the ledger, and what it says is not judged yet.
         complete: every entry of that checkpoint is here: what is not found, was not there.
@@ -175,6 +180,7 @@ class Opened:
     policies: Mapping[Digest, bytes]
     manifest: Manifest | None
     package: bool
+    before: tuple[TrustPolicy, ...] = ()
 
 
 def write_dossier(out: BinaryIO, dossier: Dossier, files: Iterable[tuple[Digest, int, Iterable[bytes]]] = ()) -> None:
@@ -196,6 +202,8 @@ def write_dossier(out: BinaryIO, dossier: Dossier, files: Iterable[tuple[Digest,
     _write(out, HEAD, canonical.encode(head))
     for number, root in enumerate(dossier.roots, start=1):
         _write(out, f"roots/{number}.root.json", root)
+    for version in sorted(dossier.before, key=str):
+        _write(out, f"trust/{version}.trust.json", dossier.before[version])
     _write(out, "trust.json", dossier.trust)
     for entry in sorted(dossier.entries, key=lambda entry: entry.index):
         place = f"entries/{entry.index:012d}"
@@ -288,7 +296,7 @@ def _assemble(kept: Sequence[tuple[re.Match[str], int, bytes]], package: Mapping
     by_place: dict[int, list[tuple[re.Match[str], bytes]]] = {}
     for match, place, data in kept:
         by_place.setdefault(place, []).append((match, data))
-    heads, roots, trusts, parts, published, policies, manifests = (by_place.get(place, []) for place in range(_PACKAGE))
+    heads, roots, before, trusts, parts, published, policies, manifests = (by_place.get(place, []) for place in range(_PACKAGE))
     if not heads or not trusts or not parts or [int(m.group(1)) for m, _ in roots] != list(range(1, len(roots) + 1)):
         raise DecodeError("dossier: without its first member, trust.json, or an entry; or a root is left out")
     if not 0 < len(roots) <= MAX_ROOTS:
@@ -310,6 +318,7 @@ def _assemble(kept: Sequence[tuple[re.Match[str], int, bytes]], package: Mapping
         policies={Digest.from_hex(match.group(1)): data for match, data in policies},
         manifest=manifests[0][1] if manifests else None,
         package=package,
+        before={int(match.group(1)): data for match, data in before},
     )
 
 
@@ -339,8 +348,10 @@ def open_dossier(dossier: Dossier, pin: Digest, *, now: datetime) -> Opened:
             ``policy-altered``, ``evidence-missing``.
         DecodeError: a leaf or a manifest that is none.
     """
-    root = _newest_root(dossier.roots, pin)
+    *older, root = _roots(dossier.roots, pin)
     trust = open_trust(root, dossier.trust)
+    named = {then.trust.version: then for then in older if then.trust.version in dossier.before}
+    before = tuple(open_trust(then, dossier.before[version]) for version, then in named.items() if version < trust.version)
     log = next((log for log in trust.logs if log.origin == dossier.log), None)
     if log is None or dossier.workspace != root.workspace:
         raise VerificationError(
@@ -365,19 +376,21 @@ def open_dossier(dossier: Dossier, pin: Digest, *, now: datetime) -> Opened:
         policies=_policies(dossier),
         manifest=manifest,
         package=bool(dossier.package),
+        before=before,
     )
 
 
-def _newest_root(roots: Sequence[bytes], pin: Digest) -> TrustedRoot:
+def _roots(roots: Sequence[bytes], pin: Digest) -> list[TrustedRoot]:
+    """Return the pinned root and those that follow from it."""
     start = next((number for number, data in enumerate(roots) if Digest.of(data) == pin), None)
     if start is None:
         raise Refused(
             "root-untrusted", f"none of the {len(roots)} roots here is the pinned one", evidence={"pin": str(pin)}
         )
-    root = pinned_root(roots[start], pin)
+    chain = [pinned_root(roots[start], pin)]
     for data in roots[start + 1 :]:
-        root = next_root(root, data)
-    return root
+        chain.append(next_root(chain[-1], data))
+    return chain
 
 
 def _prove(entries: Sequence[Entry], log: LogKeys, trust: TrustPolicy) -> Witnessed:

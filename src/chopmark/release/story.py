@@ -10,6 +10,7 @@ time (the status of a publication), or what the ledger holds up to a size where 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -19,11 +20,12 @@ from chopmark.channel import Assignment, Release, decode_release
 from chopmark.clock import format_time
 from chopmark.errors import ChopmarkError, DecodeError, VerificationError
 from chopmark.keys import count_owners
-from chopmark.policy import NOBODY, Approvals, Candidate, Phase, Unavailable, decode_policy, read_vsa, replay
+from chopmark.policy import NOBODY, Approvals, Candidate, Fact, Phase, decode_policy, read_vsa, replay
 from chopmark.release.dossier import Opened
-from chopmark.release.gate import APPROVER, GATE, gather
+from chopmark.release.gate import APPROVER, GATE
 from chopmark.release.life import Event, read_life, trace
-from chopmark.statements import Envelope
+from chopmark.statements import Envelope, verify_any
+from chopmark.statements.judge import judge
 from chopmark.trust import TrustPolicy
 
 
@@ -225,7 +227,7 @@ def find_file(opened: Opened, digest: Digest) -> Digest:
     manifest = opened.manifest
     if manifest is not None and digest in {manifest.digest, *(entry.sha256 for entry in manifest.files)}:
         return manifest.digest
-    events = read_life(opened.entries, opened.trust)
+    events = _life(opened)
     if digest in {opened.about, *(d for e in events if not e.problem for d in (e.subject, e.digest, *e.also))}:
         return digest
     raise VerificationError(
@@ -238,7 +240,7 @@ def find_file(opened: Opened, digest: Digest) -> Digest:
 
 def tell(opened: Opened, digest: Digest) -> Story:
     """Return the life of *digest* as the dossier tells it; each statement is judged by trust.json."""
-    events = trace(read_life(opened.entries, opened.trust), digest.hex)
+    events = trace(_life(opened), digest.hex)
     releases = tuple(_releases(opened, events))
     publication = opened.publication
     hashes = {release.digest for release in releases}
@@ -257,6 +259,10 @@ def tell(opened: Opened, digest: Digest) -> Story:
     )
 
 
+def _life(opened: Opened) -> tuple[Event, ...]:
+    return read_life(opened.entries, opened.trust, log=opened.seen.checkpoint.origin, before=opened.before)
+
+
 def _releases(opened: Opened, events: Sequence[Event]) -> list[Release]:
     believed = {event.digest for event in events if event.type == "release" and not event.problem}
     found: dict[Digest, Release] = {}
@@ -270,14 +276,22 @@ def _releases(opened: Opened, events: Sequence[Event]) -> list[Release]:
     return sorted(found.values(), key=lambda release: release.counter)
 
 
-class _Source:
-    """The statements of a dossier, as the gate reads a ledger's."""
-
-    def __init__(self, opened: Opened) -> None:
-        self._opened = opened
-
-    def statements(self) -> Iterator[tuple[int, Envelope]]:
-        yield from self._opened.entries
+def _facts(opened: Opened) -> tuple[Fact, ...]:
+    """Return what the gate had before it: statements that are believed, some of them by the trust of then alone."""
+    found: dict[Digest, Fact] = {}
+    origin = opened.seen.checkpoint.origin
+    for index, envelope in opened.entries:
+        if envelope.digest in found:
+            continue
+        try:
+            judge(envelope, opened.trust, log=origin, index=index, before=opened.before)
+        except VerificationError:
+            continue
+        for then in (opened.trust, *reversed(opened.before)):
+            with suppress(VerificationError):
+                found[envelope.digest] = Fact(verified=verify_any(envelope, then), index=index)
+                break
+    return tuple(found.values())
 
 
 def _replayed(opened: Opened, releases: Sequence[Release]) -> Iterator[Replayed]:
@@ -285,9 +299,7 @@ def _replayed(opened: Opened, releases: Sequence[Release]) -> Iterator[Replayed]
 
     A decision over fewer approvals than the envelope has now cannot be made again, and is shown as it stands.
     """
-    facts = gather(_Source(opened), opened.trust) if releases else ()
-    if isinstance(facts, Unavailable):
-        return
+    facts = _facts(opened) if releases else ()
     envelopes = {fact.digest: fact.verified.envelope for fact in facts}
     for fact in facts:
         if (fact.role, fact.type) != (GATE, "vsa"):

@@ -18,7 +18,7 @@ from chopmark.ledger import Checkpoint, decode_note
 from chopmark.release.dossier import Dossier, Entry, Opened, open_dossier, read_dossier, write_dossier
 from chopmark.release.life import find_digest, read_life, trace
 from chopmark.statements import decode_leaf
-from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES
+from chopmark.trust import MAX_ROOT_BYTES, MAX_TRUST_BYTES, encode_trust
 
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
@@ -74,6 +74,7 @@ def export_dossier(site: Site, what: str, out: Path, *, package: bool, whole: bo
         published=published,
         policies=_policies(site, [event for event in events if event.index in life]),
         manifest=manifest.encode() if manifest is not None else None,
+        before={trust.version: encode_trust(trust) for trust in site.trust_before},
     )
     files = _files(site, manifest) if package and manifest is not None else ()
     return _write(site, dossier, files, out)
