@@ -85,6 +85,8 @@ _PLACES: Final[tuple[tuple[re.Pattern[str], int], ...]] = (
     (re.compile(r"manifest\.json"), _MAX_MANIFEST_BYTES),
     (re.compile(r"package/([0-9a-f]{64})"), ustar.MAX_MEMBER_BYTES),
 )
+_NUMBERED: Final = (1, 2)  # roots and trust: by number, and not as text
+_ENTRY: Final = 4
 _PACKAGE: Final = len(_PLACES) - 1
 _ENTRY_BYTES: Final = {"json": MAX_ENTRY_BYTES, "tlog-proof": MAX_PROOF_BYTES, "envelope.json": _MAX_ENVELOPE_BYTES}
 
@@ -202,7 +204,7 @@ def write_dossier(out: BinaryIO, dossier: Dossier, files: Iterable[tuple[Digest,
     _write(out, HEAD, canonical.encode(head))
     for number, root in enumerate(dossier.roots, start=1):
         _write(out, f"roots/{number}.root.json", root)
-    for version in sorted(dossier.before, key=str):
+    for version in sorted(dossier.before):
         _write(out, f"trust/{version}.trust.json", dossier.before[version])
     _write(out, "trust.json", dossier.trust)
     for entry in sorted(dossier.entries, key=lambda entry: entry.index):
@@ -260,8 +262,8 @@ class _Gate:
 
     def allow(self, name: str, length: int) -> None:
         place, match = _place(name)
-        number = int(match.group(1)) if place == 1 else 0
-        most = _ENTRY_BYTES[match.group(2)] if place == 3 else _PLACES[place][1]
+        number = int(match.group(1)) if place in _NUMBERED else 0
+        most = _ENTRY_BYTES[match.group(2)] if place == _ENTRY else _PLACES[place][1]
         if length > most:
             raise DecodeError(f"dossier: {name}: {length:,} bytes, more than the {most:,} allowed")
         if not self._last < (place, number, name):
@@ -296,7 +298,9 @@ def _assemble(kept: Sequence[tuple[re.Match[str], int, bytes]], package: Mapping
     by_place: dict[int, list[tuple[re.Match[str], bytes]]] = {}
     for match, place, data in kept:
         by_place.setdefault(place, []).append((match, data))
-    heads, roots, before, trusts, parts, published, policies, manifests = (by_place.get(place, []) for place in range(_PACKAGE))
+    heads, roots, before, trusts, parts, published, policies, manifests = (
+        by_place.get(place, []) for place in range(_PACKAGE)
+    )
     if not heads or not trusts or not parts or [int(m.group(1)) for m, _ in roots] != list(range(1, len(roots) + 1)):
         raise DecodeError("dossier: without its first member, trust.json, or an entry; or a root is left out")
     if not 0 < len(roots) <= MAX_ROOTS:
@@ -351,7 +355,9 @@ def open_dossier(dossier: Dossier, pin: Digest, *, now: datetime) -> Opened:
     *older, root = _roots(dossier.roots, pin)
     trust = open_trust(root, dossier.trust)
     named = {then.trust.version: then for then in older if then.trust.version in dossier.before}
-    before = tuple(open_trust(then, dossier.before[version]) for version, then in named.items() if version < trust.version)
+    before = tuple(
+        open_trust(then, dossier.before[version]) for version, then in named.items() if version < trust.version
+    )
     log = next((log for log in trust.logs if log.origin == dossier.log), None)
     if log is None or dossier.workspace != root.workspace:
         raise VerificationError(
