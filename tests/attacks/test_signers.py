@@ -86,7 +86,8 @@ def test_a_scheme_of_ours_cannot_be_taken_over(monkeypatch, tmp_path):
     mine = EntryPoint(name="kms.theirs", value="chopmark.adapters.kms.file:open_file", group=group)
     for installed, names in (([mine], {"kms.theirs"}), ([mine, mine], set())):
         monkeypatch.setattr(
-            table, "entry_points", lambda group, name, known=installed: tuple(e for e in known if e.name == name)
+            "importlib.metadata.entry_points",
+            lambda group, name, known=installed: tuple(e for e in known if e.name == name),
         )
         if names:
             with pytest.raises(UndecidedError) as opened:  # it got as far as looking for a file of that name

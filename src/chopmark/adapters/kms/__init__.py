@@ -16,7 +16,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Final
 
 from chopmark.errors import UndecidedError, UsageError, foreign
@@ -168,6 +167,8 @@ def _of_others(scheme: str) -> Opener | None:
     Raises:
         UsageError: two packages want to, or the one that does cannot be imported.
     """
+    from importlib.metadata import entry_points  # noqa: PLC0415 - it loads the parsers of e-mail
+
     found = tuple(entry_points(group=ENTRY_POINTS, name=f"kms.{scheme}"))
     if len(found) > 1:
         raise UsageError(f"{scheme}: {len(found)} installed packages open such keys", hint="remove all but one")

@@ -143,6 +143,8 @@ def read_any_public(path: Path) -> PublicKey:
     try:
         return read_public_key(data)
     except VerificationError:
+        if b"PRIVATE KEY-----" not in data:
+            raise UsageError(f"{path}: is no key", code="no-key", hint="a PEM file, either half") from None
         return public_half(path)
 
 
