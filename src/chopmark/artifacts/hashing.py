@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, block_hashes, fsverity_digest
+from chopmark.artifacts.forked import FROM_FILES, hash_small, may_fork
 from chopmark.artifacts.large import PART_BYTES, LargeFile
 from chopmark.artifacts.leaves import has_leaves, write_leaves
 from chopmark.artifacts.model import BLOCK_SIZES, Digest, FileEntry, Manifest
@@ -40,8 +41,7 @@ Progress = Callable[[int, int], None]
 """Is told the bytes and the files that are done so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlatDigest:
+class FlatDigest(NamedTuple):
     """A file's name, its length in bytes, and its SHA-256: what stock tools sign."""
 
     name: str
@@ -67,7 +67,14 @@ def digests(
         VerificationError: ``file-changed``, ``name-collision``.
         DecodeError: a name that an artifact cannot have.
     """
-    return tuple(_hashed(path, _Flat(), workers=workers, on_progress=on_progress, skip=skip))
+    if path.is_symlink() or not path.is_dir():
+        return (_one(path, path.name, _Flat(), workers=workers, on_progress=on_progress),)
+    with Tree(path, skip=skip) as tree:
+        folders = listed(tree)
+        processes = workers or len(os.sched_getaffinity(0))
+        if processes == 1 or sum(len(folder.names) for folder in folders) < FROM_FILES or not may_fork():
+            return tuple(_in_tree(tree, folders, _Flat(), workers=workers, on_progress=on_progress))
+        return tuple(_in_processes(tree, folders, processes, on_progress=on_progress))
 
 
 def scan(
@@ -90,7 +97,7 @@ def scan(
         DecodeError: a name that an artifact cannot have.
     """
     with Tree(folder) as tree:
-        made = _in_tree(tree, _Full(on_file=on_file), workers=workers, on_progress=on_progress)
+        made = _in_tree(tree, listed(tree), _Full(on_file=on_file), workers=workers, on_progress=on_progress)
     return Manifest(files=tuple(made))
 
 
@@ -156,13 +163,38 @@ class _How(Protocol[E]):
     def done(self, entry: E, file: _Opened) -> None: ...
 
 
-def _hashed(
-    path: Path, how: _How[E], *, workers: int | None, on_progress: Progress | None, skip: Collection[str] = ()
-) -> list[E]:
+def _hashed(path: Path, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
     if path.is_symlink() or not path.is_dir():
         return [_one(path, path.name, how, workers=workers, on_progress=on_progress)]
-    with Tree(path, skip=skip) as tree:
-        return _in_tree(tree, how, workers=workers, on_progress=on_progress)
+    with Tree(path) as tree:
+        return _in_tree(tree, listed(tree), how, workers=workers, on_progress=on_progress)
+
+
+def _in_processes(
+    tree: Tree, folders: Sequence[Folder], processes: int, *, on_progress: Progress | None
+) -> list[FlatDigest]:
+    """Hash the small files in processes, and what they left out in threads."""
+    found = hash_small(tree, folders, processes=processes, on_progress=on_progress)
+    made: list[FlatDigest] = []
+    left: list[Folder] = []
+    at = 0
+    for folder in folders:
+        here = found[at : at + len(folder.names)]
+        at += len(folder.names)
+        prefix = folder.prefix
+        made += [
+            FlatDigest(prefix + n, f.length, Digest(f.sha256)) for n, f in zip(folder.names, here, strict=True) if f
+        ]
+        if again := [name for name, f in zip(folder.names, here, strict=True) if f is None]:
+            left.append(replace(folder, names=again))
+    if left:
+        done_bytes, done_files = sum(entry.length for entry in made), len(made)
+        more = on_progress and (lambda got, files: on_progress(done_bytes + got, done_files + files))
+        made += _in_tree(tree, left, _Flat(), workers=processes, on_progress=more)
+    elif on_progress is not None:
+        on_progress(sum(entry.length for entry in made), len(made))
+    made.sort(key=attrgetter("name"))
+    return made
 
 
 def _one(path: Path, name: str, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> E:
@@ -180,8 +212,9 @@ def _one(path: Path, name: str, how: _How[E], *, workers: int | None, on_progres
     return made[0]
 
 
-def _in_tree(tree: Tree, how: _How[E], *, workers: int | None, on_progress: Progress | None) -> list[E]:
-    folders = listed(tree)
+def _in_tree(
+    tree: Tree, folders: Sequence[Folder], how: _How[E], *, workers: int | None, on_progress: Progress | None
+) -> list[E]:
     made: list[E] = []
     crew = Crew(workers, jobs=sum(len(folder.names) for folder in folders), buffer_bytes=how.buffer_bytes)
     path = tree.path
@@ -233,8 +266,8 @@ class _Flat:
 
     def hash(self, worker: Worker, file: _Opened) -> FlatDigest:
         got = os.readv(file.descriptor, (worker.buffer,))
+        worker.done_bytes += got
         if got < CHUNK_BYTES and got == file.before.st_size:
-            worker.done_bytes += got
             return FlatDigest(file.name, got, Digest(hashlib.sha256(worker.view[:got]).digest()))
         hasher, total = hashlib.sha256(worker.view[:got]), got
         for chunk in _chunks(worker, file):

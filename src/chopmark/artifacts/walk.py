@@ -28,7 +28,7 @@ FILE_CHANGED: Final = "file-changed"
 """The code of the error about a file or folder that changed while it was read."""
 
 _HINT_READ: Final = "check the path, and who may read it"
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
 
 
@@ -227,7 +227,7 @@ def open_file(path: Path | str, *, within: int | None = None, folder: Path | Non
     """
     try:
         # NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        descriptor = os.open(path, _FILE, dir_fd=within)
+        descriptor = os.open(path, FILE_FLAGS, dir_fd=within)
     except OSError as error:
         shown = folder / path if folder else Path(path)
         if error.errno == errno.ELOOP:
