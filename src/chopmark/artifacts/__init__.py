@@ -11,7 +11,7 @@ The digest of the manifest is the package digest; it binds names, lengths and co
 
 from chopmark.artifacts.blocktree import LEAF_BLOCK_BYTES, LEAVES_SUFFIX, BlockTree, check_leaves, verify_blocks
 from chopmark.artifacts.files import TEMPORARY, make_folder, read_file, read_secret, sync_folder, write_file
-from chopmark.artifacts.hashing import FlatDigest, digests, hash_bytes, hash_file, manifest_of, scan
+from chopmark.artifacts.hashing import FlatDigest, Progress, digests, hash_bytes, hash_file, manifest_of, scan
 from chopmark.artifacts.leaves import read_leaves
 from chopmark.artifacts.model import BAD_NAME, BLOCK_SIZES, Digest, FileEntry, Manifest, check_file_name
 from chopmark.artifacts.ports import BlobStore, Runtime, Session
@@ -36,6 +36,7 @@ __all__ = [
     "FlatDigest",
     "HashState",
     "Manifest",
+    "Progress",
     "Runtime",
     "Session",
     "check_file_name",

@@ -11,6 +11,7 @@ import pytest
 
 import chopmark
 from chopmark.adapters.kms.file import create, generate
+from chopmark.apps.cli.main import run
 from chopmark.apps.signing import Signed, Verified
 from chopmark.artifacts import Digest
 from chopmark.errors import UsageError, VerificationError
@@ -157,3 +158,15 @@ def test_verifying_loads_neither_tuf_nor_git_nor_a_server():
     heavy += ("cryptography.x509", "sigstore", "asyncio", "http", "email", "ssl")
     assert "chopmark.statements.oms" in loaded
     assert [name for name in loaded for part in heavy if name == part or name.startswith(part + ".")] == []
+
+
+def test_the_commands_say_how_far_they_are(model, key, tmp_path, capsys):
+    private, bundle = str(tmp_path / "packager.pem"), str(tmp_path / "b")
+    assert run(["sign", str(model), "--key", private, "--out", bundle, "--progress"]) == 0
+    assert "100 %" in capsys.readouterr().err
+    assert (
+        run(["verify", str(model), "--key", str(tmp_path / "packager.pub"), "--signature", bundle, "--progress"]) == 0
+    )
+    assert "2 of 2 files" in capsys.readouterr().err
+    nothing = str(tmp_path / "nothing")
+    assert run(["verify", nothing, "--key", str(tmp_path / "packager.pub"), "--progress"]) == 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chopmark.apps.cli.hashing import check_folder_of
+from chopmark.apps.cli.progress import progress_over
 from chopmark.apps.cli.render import Answer, answers, counted, good, say
 from chopmark.errors import DecodeError, UsageError
 
@@ -23,11 +24,12 @@ _IGNORE = "A name in the folder that {}, with all below it; may be given more th
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--key", required=True, help="A P-256 private key: a file (PKCS#8 PEM, mode 0600).")
+@click.option("--key", required=True, help="A P-256 private key: a file, or a URI such as pkcs11:… or openbao:….")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle; default: PATH.sig beside it.")
 @click.option("--ignore", multiple=True, metavar="NAME", help=_IGNORE.format("is left out"))
+@click.option("--progress", is_flag=True, help="Say how far it is, also where stderr is no terminal.")
 @answers
-def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...]) -> Answer:
+def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...], *, progress: bool) -> Answer:
     """Sign the folder or file PATH so that stock tools verify it (OpenSSF Model Signing bundle).
 
     \b
@@ -41,7 +43,9 @@ def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...]) -> Ans
 
     place = out or default_bundle(path)
     check_folder_of(place)
-    signed = sign_files(path, load_key(key), out=place, ignore=ignore)
+    signer = load_key(key)
+    with progress_over(path, asked=progress) as show:
+        signed = sign_files(path, signer, out=place, ignore=ignore, on_progress=show)
     write_file(place, signed.bundle)
     for name in signed.left_out:
         say(f"note: {name} is there and not signed")
@@ -67,9 +71,16 @@ def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...]) -> Ans
     help="The bundle; default: PATH.sig or model.sig beside it, or in it.",
 )
 @click.option("--ignore", multiple=True, metavar="NAME", help=_IGNORE.format("may be there unsigned"))
+@click.option("--progress", is_flag=True, help="Say how far it is, also where stderr is no terminal.")
 @answers
 def verify(
-    path: Path, key: Path | None, certificate_chain: Path | None, signature: Path | None, ignore: tuple[str, ...]
+    path: Path,
+    key: Path | None,
+    certificate_chain: Path | None,
+    signature: Path | None,
+    ignore: tuple[str, ...],
+    *,
+    progress: bool,
 ) -> Answer:
     """Verify that the folder or file PATH is exactly what was signed.
 
@@ -80,7 +91,9 @@ def verify(
     """
     from chopmark.statements import verify_files
 
-    found = verify_files(path, _trusted(key, certificate_chain), signature=signature, ignore=ignore)
+    trusted = _trusted(key, certificate_chain)
+    with progress_over(path, asked=progress) as show:
+        found = verify_files(path, trusted, signature=signature, ignore=ignore, on_progress=show)
     for name in found.unsigned:
         say(f"note: {name} is not signed, and was not looked at")
     number = len(found.listing.files)

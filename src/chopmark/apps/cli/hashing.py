@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +40,7 @@ def hash_(
         chopmark hash packages/digits-1/package
         chopmark hash llm --state llm.state --leaves llm.leaves --manifest llm.json
     """
+    from chopmark.apps.cli.progress import progress_over
     from chopmark.artifacts import manifest_of, write_file
 
     if manifest is not None:
@@ -51,7 +50,7 @@ def hash_(
     for beside in (leaves, state):
         _check_beside(path, beside)
     with ExitStack() as stack:
-        show = _progress(stack, path, asked=progress)
+        show = stack.enter_context(progress_over(path, asked=progress))
         remembered = _state(stack, path, state, changed_only=changed_only)
         found = manifest_of(path, on_progress=show, state=remembered, leaves=leaves)
         if remembered is not None:
@@ -96,15 +95,6 @@ def _check_beside(path: Path, written: Path | None) -> None:
     check_folder_of(written)
     if path.is_dir() and written.resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{written}: lies in what is hashed", hint=f"name a place outside {path}")
-
-
-def _progress(stack: ExitStack, path: Path, *, asked: bool) -> Callable[[int, int], None] | None:
-    if not asked and not sys.stderr.isatty():
-        return None
-    from chopmark.apps.cli.progress import shown
-    from chopmark.artifacts import size_of
-
-    return stack.enter_context(shown(size_of(path)))
 
 
 def _state(stack: ExitStack, path: Path, file: Path | None, *, changed_only: bool) -> HashState | None:

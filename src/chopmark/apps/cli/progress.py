@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import click
+
+from chopmark.errors import ChopmarkError
 
 _EVERY_S: Final = 5.0
 """How often a line is written where it cannot be written over."""
@@ -47,6 +50,23 @@ def _left(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def progress_over(path: Path, *, asked: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that shows how far the reading of *path* is; None where nobody looks and nobody *asked*."""
+    if not asked and not sys.stderr.isatty():
+        yield None
+        return
+    from chopmark.artifacts import size_of
+
+    try:
+        total = size_of(path)
+    except (OSError, ChopmarkError):
+        yield None  # whoever reads it says what is wrong
+        return
+    with shown(total) as show:
+        yield show
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from chopmark.artifacts import NOT_REGULAR, Digest, digests, read_file
+from chopmark.artifacts import NOT_REGULAR, Digest, Progress, digests, read_file
 from chopmark.errors import DecodeError, UsageError
 from chopmark.keys import Signer
 from chopmark.statements.oms.build import check_signer, root_of, sign_listing
@@ -75,12 +75,15 @@ def beside(path: Path, name: str) -> Path:
     return path.with_name(name) if path.name not in {"", ".."} else Path(os.path.realpath(path)).with_name(name)
 
 
-def sign_files(path: Path, signer: Signer, *, out: Path, ignore: Collection[str] = ()) -> SignedFiles:
+def sign_files(
+    path: Path, signer: Signer, *, out: Path, ignore: Collection[str] = (), on_progress: Progress | None = None
+) -> SignedFiles:
     """Return a bundle over the files at *path*, to be written to *out*.
 
     Args:
         out: where in the folder, if it is in it, no file is signed.
         ignore: names, relative to the folder, that are left out with all below them.
+        on_progress: as for :func:`chopmark.artifacts.digests`.
 
     Raises:
         UsageError: nothing to sign, a link in the folder, a key of another algorithm.
@@ -90,13 +93,13 @@ def sign_files(path: Path, signer: Signer, *, out: Path, ignore: Collection[str]
     check_signer(signer)
     _check_there(path)
     if not path.is_dir():
-        files = {SINGLE: _hashed(path)[_named(path)]}
+        files = {SINGLE: _hashed(path, on_progress=on_progress)[_named(path)]}
         return SignedFiles(
             bundle=sign_listing(files, signer, subject=_named(path)), files=1, root=root_of(files), left_out=()
         )
     own = _inside(path, out)
     skip = sorted({*_ignored(ignore), *LEFT_OUT, *own})
-    files = _hashed(path, skip)
+    files = _hashed(path, skip, on_progress=on_progress)
     return SignedFiles(
         bundle=sign_listing(files, signer, subject=_named(path), ignored=skip),
         files=len(files),
@@ -106,13 +109,19 @@ def sign_files(path: Path, signer: Signer, *, out: Path, ignore: Collection[str]
 
 
 def verify_files(
-    path: Path, trust: OmsTrust, *, signature: Path | None = None, ignore: Collection[str] = ()
+    path: Path,
+    trust: OmsTrust,
+    *,
+    signature: Path | None = None,
+    ignore: Collection[str] = (),
+    on_progress: Progress | None = None,
 ) -> VerifiedFiles:
     """Check that the files at *path* are exactly those that somebody whom *trust* believes signed.
 
     Args:
         signature: the bundle; looked for by :func:`find_bundle` otherwise. It is no file of the model.
         ignore: names, relative to the folder, that may be there unsigned, with all below them.
+        on_progress: as for :func:`chopmark.artifacts.digests`.
 
     Raises:
         VerificationError: they are not; ``code`` is one of :class:`OmsFailure`.
@@ -127,7 +136,7 @@ def verify_files(
     if path.is_dir() and SINGLE in listing.files:
         raise refused(OmsFailure.MISSING_FILES, "signed over a single file", hint="name the file itself")
     try:
-        here = _hashed(path, skip - _covering(listing, skip))
+        here = _hashed(path, skip - _covering(listing, skip), on_progress=on_progress)
     except UsageError as error:
         if error.code != NOT_REGULAR:
             raise
@@ -153,9 +162,9 @@ def _check_there(path: Path) -> None:
         raise UsageError(f"{path}: is a symbolic link", hint="name the file or folder that it points to")
 
 
-def _hashed(path: Path, skip: Collection[str] = ()) -> dict[str, bytes]:
+def _hashed(path: Path, skip: Collection[str] = (), *, on_progress: Progress | None = None) -> dict[str, bytes]:
     """Return name -> SHA-256 of the file *path*, or of the files below the folder *path* without *skip*."""
-    return {found.name: found.sha256.value for found in digests(path, skip=skip)}
+    return {found.name: found.sha256.value for found in digests(path, skip=skip, on_progress=on_progress)}
 
 
 def _named(path: Path) -> str:
