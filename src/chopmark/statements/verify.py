@@ -23,8 +23,9 @@ def verify(envelope: Envelope, trust: TrustPolicy, role: str) -> VerifiedStateme
     """Verify *envelope* as a statement of *role*.
 
     Raises:
-        VerificationError: ``statement-unsigned`` (too few owners counted; evidence names who, and which half of a
-            hybrid is missing) or ``statement-forbidden`` (the role may not sign this predicate or subject).
+        VerificationError: ``statement-unsigned`` (too few owners counted), ``statement-half-signed`` (too few, and one
+            came with half a hybrid; evidence names who and which half) or ``statement-forbidden`` (the role may not
+            sign this predicate or subject).
         DecodeError: signed properly, and not a statement.
     """
     permitted = trust.role(role)
@@ -32,8 +33,8 @@ def verify(envelope: Envelope, trust: TrustPolicy, role: str) -> VerifiedStateme
     if not count.met:
         raise VerificationError(
             f"{role}: {count.explain()}",
-            code="statement-unsigned",
-            hint=f"sign it with the keys of {', '.join(permitted.owners)}",
+            code="statement-half-signed" if count.partial else "statement-unsigned",
+            hint=f"sign it with all keys of {', '.join(permitted.owners)}",
             evidence={"role": role, **count.evidence()},
         )
     statement = decode_statement(envelope.payload)

@@ -30,6 +30,7 @@ STATUS: Final[Mapping[str, int]] = {
     "report-forged": 403,
     "report-misdirected": 403,
     "statement-unsigned": 403,
+    "statement-half-signed": 403,
     "statement-forbidden": 403,
     "statement-elsewhere": 403,
     "device-unknown": 404,
