@@ -17,8 +17,10 @@ from pathlib import Path
 import click
 import pytest
 
+from chopmark.adapters.kms.file import create
 from chopmark.apps.cli.main import COMMANDS, cli
 from chopmark.errors import FAILURES
+from chopmark.keys import Algorithm
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -191,7 +193,14 @@ def python_blocks() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("where", "code"), python_blocks())
-def test_python_in_the_documents_runs(where: str, code: str) -> None:
+def test_python_in_the_documents_runs(where: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with what readers have: a model, and a packager's keys."""
+    (tmp_path / "model").mkdir()
+    for name in ("model.onnx", "model/model.onnx"):
+        (tmp_path / name).write_bytes(b"weights")
+    key = create(tmp_path / "packager.pem", Algorithm.ECDSA_P256)
+    (tmp_path / "packager.pub").write_text(key.public.pem, encoding="ascii")
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, where, "exec"), {"__name__": "example"})  # noqa: S102 - our own documents
 
 
