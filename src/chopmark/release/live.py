@@ -32,6 +32,11 @@ class Live:
     assigned: tuple[str, ...] = ()
     fallback_of: tuple[Digest, ...] = ()
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What for, in words."""
+        return (*self.assigned, *(f"fallback of {digest.short}…" for digest in self.fallback_of))
+
 
 def live_releases(host: GitHost, commit: str, *, workspace: str) -> tuple[Live, ...]:
     """Return every release that *commit* assigns, and the fallbacks of these, in that order.

@@ -16,17 +16,16 @@ from typing import Final
 
 from tuf.api.metadata import Metadata, Targets
 
-from chopmark.artifacts import Digest
-from chopmark.channel import Release
 from chopmark.channel.follow import STATUS, signed_targets
 from chopmark.channel.publish import build_targets
 from chopmark.errors import ChopmarkError, MovedError, UsageError, VerificationError
 from chopmark.ledger import VerifierKey, WitnessPolicy
-from chopmark.release.desired import desired
 from chopmark.release.history import GIT_ROLE, allowed_signers
+from chopmark.release.live import Live, live_releases
 from chopmark.release.model import MAIN
 from chopmark.release.ports import Committer, GitHost
 from chopmark.release.repository import check_approved, head
+from chopmark.statements import encode_envelope
 from chopmark.trust import TrustPolicy
 from chopmark.trust.change import (
     OPERATOR,
@@ -61,19 +60,6 @@ class Examined:
     channels: tuple[str, ...]
     differences: tuple[Difference, ...]
     powers: tuple[Power, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """A release that devices run, or may be told to.
-
-    Attributes:
-        uses: in words, e.g. ``production`` or ``fallback``.
-    """
-
-    release: Release
-    envelope: bytes
-    uses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,39 +155,25 @@ def examine(standing: Standing, proposal: Proposal, *, now: datetime) -> Examine
     )
 
 
-def live_releases(host: GitHost, commit: str, trust: TrustPolicy) -> tuple[Live, ...]:
-    """Return every release that *commit* assigns in a channel, and the fallbacks of those.
+def losing(live: Sequence[Live], trust: TrustPolicy, after: TrustPolicy) -> tuple[Lost, ...]:
+    """Return which of *live* devices would refuse under *after*: they know current keys only.
 
-    Raises:
-        VerificationError: what main asks for cannot be read, or is not approved now.
+    One that they refuse under *trust* already is lost by no change, and keeps none from being made.
     """
-    try:
-        wanted = desired(host, commit, trust=trust, workspace=trust.workspace)
-    except VerificationError as error:
-        if error.code == "desired-empty":
-            return ()
-        raise
-    uses: dict[Digest, dict[str, None]] = {}
-    for channel, assignments in wanted.channels.items():
-        for assignment in assignments:
-            uses.setdefault(assignment.release, {})[channel] = None
-            for fallback in wanted.releases[assignment.release].release.fallbacks:
-                uses.setdefault(fallback, {})[f"fallback in {channel}"] = None
-    return tuple(
-        Live(release=wanted.releases[digest].release, envelope=wanted.releases[digest].envelope, uses=tuple(where))
-        for digest, where in uses.items()
-    )
-
-
-def losing(live: Sequence[Live], after: TrustPolicy) -> tuple[Lost, ...]:
-    """Return which of *live* devices would refuse under *after*: they know current keys only."""
     found = []
     for one in live:
-        try:
-            check_approved(one.envelope, after)
-        except VerificationError as error:
-            found.append(Lost(live=one, reason=error.message))
+        envelope = encode_envelope(one.envelope)
+        if _refusal(envelope, trust) is None and (reason := _refusal(envelope, after)) is not None:
+            found.append(Lost(live=one, reason=reason))
     return tuple(found)
+
+
+def _refusal(envelope: bytes, trust: TrustPolicy) -> str | None:
+    try:
+        check_approved(envelope, trust)
+    except VerificationError as error:
+        return error.message
+    return None
 
 
 def refuse_losing(lost: Sequence[Lost]) -> None:
@@ -252,7 +224,8 @@ def apply(
         raise MovedError(f"root {new.version} stands on {MAIN} already", code="ref-moved", hint="look again, try again")
     _check_targets(host, at, standing, examined.proposal.targets)
     if not stop_releases:
-        refuse_losing(losing(live_releases(host, at, standing.trust), accepted.policy))
+        live = live_releases(host, at, workspace=standing.trust.workspace)
+        refuse_losing(losing(live, standing.trust, accepted.policy))
     signers = {key.keyid for owner in accepted.policy.rule(GIT_ROLE).owners for key in owner.keys}
     if not signers & set(committer_keys):
         raise UsageError(

@@ -18,8 +18,9 @@ from chopmark.channel.publish import Lifetimes, Publisher, publish_root
 from chopmark.channel.status import StatusHost
 from chopmark.errors import ChopmarkError, MovedError, Refused, UndecidedError, UsageError, VerificationError
 from chopmark.release import approve_again
+from chopmark.release.live import live_releases
 from chopmark.release.reconcile import Operator
-from chopmark.release.trusting import TARGETS_PATH, Applied, apply, live_releases, losing, root_path
+from chopmark.release.trusting import TARGETS_PATH, Applied, apply, losing, root_path
 from chopmark.release.workspace import Workspace
 from chopmark.trust import RetiredFor, edit
 from chopmark.trust.change import Proposal, Wanted
@@ -144,10 +145,10 @@ def refused(call: Callable[[], object], code: str) -> ChopmarkError:
 def test_exactly_the_releases_that_lean_on_a_key_are_listed(yard: Change) -> None:
     first = yard.release("1")
     second = yard.release("2", first)
-    live = live_releases(yard.shop.git, yard.shop.main, yard.shop.trust)
+    live = live_releases(yard.shop.git, yard.shop.main, workspace="acme")
     assert {one.release.digest: one.uses for one in live} == {
         second: ("production",),
-        first: ("fallback in production",),
+        first: (f"fallback of {second.short}…",),
     }
     again = approve_again(
         second,
@@ -159,13 +160,13 @@ def test_exactly_the_releases_that_lean_on_a_key_are_listed(yard: Change) -> Non
     )[0]
     assert again.approvals.counted == ("owner-a", "owner-b", "owner-c")
     wanted = retire(yard.ceremony.start, "owner-a")
-    live = live_releases(yard.shop.git, yard.shop.main, yard.shop.trust)
-    lost = losing(live, wanted.trust)
+    live = live_releases(yard.shop.git, yard.shop.main, workspace="acme")
+    lost = losing(live, yard.shop.trust, wanted.trust)
     assert [one.live.release.digest for one in lost] == [first]
     assert "owner-b" in lost[0].reason
     error = refused(lambda: yard.change(wanted, "owner-b", "owner-c"), "releases-would-stop")
     assert [one["version"] for one in error.evidence["releases"]] == ["1"]  # type: ignore[attr-defined]
-    assert "digits 1 (fallback in production)" in error.message
+    assert "digits 1 (fallback of " in error.message
     yard.change(wanted, "owner-b", "owner-c", stop_releases=True)
 
 

@@ -325,7 +325,6 @@ def propose_turn(site: Site, turn: Turn, *, branch: bool, out: Path | None, stop
         VerificationError: ``releases-would-stop``; a key that has expired would stay.
     """
     from chopmark.apps.cli.trust.places import Now, branch_of, write_proposal
-    from chopmark.release.trusting import live_releases as approved_live
     from chopmark.release.trusting import losing, propose, refuse_losing
     from chopmark.trust import RetiredFor
     from chopmark.trust.change import Standing, progress, unchanged
@@ -343,8 +342,8 @@ def propose_turn(site: Site, turn: Turn, *, branch: bool, out: Path | None, stop
     targets = read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES)
     done = propose(standing, wanted, targets=targets, now=now)
     if not stop_releases and turn.retire:
-        live = approved_live(site.git, head_of_main(site), site.trust)
-        refuse_losing(losing(live, done.wanted.trust))
+        live = live_releases(site.git, head_of_main(site), workspace=site.workspace.name)
+        refuse_losing(losing(live, site.trust, done.wanted.trust))
     place = branch_of(done.proposal.version) if branch else str(out or f"trust-{done.proposal.version}.proposal.json")
     if not branch and Path(place).exists():
         raise UsageError(f"{place}: exists", hint="name another with --out, or remove it")

@@ -87,7 +87,7 @@ def change(
     wanted = edited(unchanged(standing), Options(now=site.clock.now(), ledger=_ledger(now, options), **options))
     targets = read_file(site.workspace.targets, max_bytes=MAX_TARGETS_BYTES)
     done = propose(standing, wanted, targets=targets, now=site.clock.now())
-    lost = () if stop_releases else losing(_live(now), done.wanted.trust)
+    lost = () if stop_releases else losing(_live(now), standing.trust, done.wanted.trust)
     found = progress(standing, done.proposal)
     place = branch_of(done.proposal.version) if branch else str(out or f"trust-{done.proposal.version}.proposal.json")
     data = body(done, found) | {"releases": [one.as_json() for one in lost], "proposal": None if dry_run else place}
@@ -119,8 +119,8 @@ def _ledger(now: Now, options: dict[str, Any]) -> tuple[str, int | None]:
 
 def _live(now: Now) -> tuple[Any, ...]:
     from chopmark.apps.cli.releasing import head_of_main
-    from chopmark.release.trusting import live_releases
+    from chopmark.release.live import live_releases
 
     if now.site is None:
         return ()
-    return live_releases(now.site.git, head_of_main(now.site), now.standing.trust)
+    return live_releases(now.site.git, head_of_main(now.site), workspace=now.standing.trust.workspace)
