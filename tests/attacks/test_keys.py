@@ -116,6 +116,7 @@ def test_an_unapproved_release_is_not_approved_by_signing_it_again(shop):
         approve_again(
             digest,
             host=shop.git,
+            log=shop.ledger,
             trust=shop.trust,
             signers=shop.people.keys("owner-b"),
             by=shop.by("maintainer"),
@@ -127,10 +128,11 @@ def test_an_unapproved_release_is_not_approved_by_signing_it_again(shop):
 def test_signing_again_adds_signatures_and_changes_no_payload(busy):
     before = {one.release.digest: one for one in live_releases(busy.git, busy.main, workspace="acme")}
     digest = next(iter(before))
-    common = {"host": busy.git, "trust": busy.trust, "by": busy.by("maintainer"), "at": NOW}
-    done, signed = approve_again(digest, signers=busy.people.keys("owner-c"), **common)
+    common = {"host": busy.git, "log": busy.ledger, "trust": busy.trust, "by": busy.by("maintainer"), "at": NOW}
+    done, index = approve_again(digest, signers=busy.people.keys("owner-c"), **common)
     assert done.approvals.counted == ("owner-a", "owner-b", "owner-c")
     after = {one.release.digest: one for one in live_releases(busy.git, busy.main, workspace="acme")}
+    signed = busy.ledger.envelopes[index]
     assert after[digest].envelope == signed
     assert signed.payload == before[digest].envelope.payload
     assert len(signed.signatures) == len(before[digest].envelope.signatures) + 2
@@ -138,6 +140,20 @@ def test_signing_again_adds_signatures_and_changes_no_payload(busy):
         with pytest.raises(UsageError) as refused:
             approve_again(digest, signers=busy.people.keys(owner), **common)
         assert refused.value.code == "not-an-approver"
+
+
+def test_signing_again_is_logged_before_it_governs(busy, monkeypatch):
+    """Killed in between: the ledger knows of it, main does not, and the same call does it again."""
+    digest = next(iter(live_releases(busy.git, busy.main, workspace="acme"))).release.digest
+    call = {"host": busy.git, "log": busy.ledger, "trust": busy.trust, "by": busy.by("maintainer"), "at": NOW}
+    before, logged = busy.main, len(busy.ledger.envelopes)
+    with monkeypatch.context() as killed:
+        killed.setattr(type(busy.git), "commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            approve_again(digest, signers=busy.people.keys("owner-c"), **call)
+    assert (busy.main, len(busy.ledger.envelopes)) == (before, logged + 1)
+    done, _ = approve_again(digest, signers=busy.people.keys("owner-c"), **call)
+    assert done.approvals.counted == ("owner-a", "owner-b", "owner-c")
 
 
 # A key whose time is over

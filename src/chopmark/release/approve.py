@@ -35,7 +35,7 @@ from chopmark.policy import (
 from chopmark.release.gate import APPROVER, find_vsa, gather, newest_release
 from chopmark.release.keyring import in_force
 from chopmark.release.model import MAIN, ModelRelease
-from chopmark.release.ports import Committer, EvidenceSource, GitHost
+from chopmark.release.ports import Committer, EvidenceSource, GitHost, StatementLog
 from chopmark.release.propose import check_fallbacks
 from chopmark.release.repository import (
     MODELS,
@@ -241,11 +241,22 @@ def approve(
 
 
 def approve_again(
-    release: Digest, *, host: GitHost, trust: TrustPolicy, signers: Sequence[Signer], by: Committer, at: datetime
-) -> tuple[Approval, Envelope]:
+    release: Digest,
+    *,
+    host: GitHost,
+    log: StatementLog,
+    trust: TrustPolicy,
+    signers: Sequence[Signer],
+    by: Committer,
+    at: datetime,
+) -> tuple[Approval, int]:
     """Add one owner's signatures to an envelope that is approved already, before other keys are retired; commit it.
 
-    The payload, and with it the release hash, stays; the evidence was decided when it was approved first.
+    The payload, and with it the release hash, stays; the evidence was decided when it was approved first. It is logged
+    before it is committed: what is interrupted in between is begun anew, and no envelope governs that is in no ledger.
+
+    Returns:
+        The approval, and the envelope's index in the ledger.
 
     Raises:
         VerificationError: the release is not in the repository, or not approved now.
@@ -265,6 +276,7 @@ def approve_again(
             hint="use the keys that stay, of one approver: chopmark trust show",
         )
     about = approved.release
+    index = log.log(signed)
     commit = host.commit(
         MAIN,
         {envelope_path(release): encode_envelope(signed)},
@@ -274,7 +286,7 @@ def approve_again(
         at=at,
     )
     count = count_owners(trust.rule(APPROVER), ((s.keyid, s.sig) for s in signed.signatures), signed.message)
-    return Approval(release=about, approvals=Approvals.of(count, role.owners), commit=commit), signed
+    return Approval(release=about, approvals=Approvals.of(count, role.owners), commit=commit), index
 
 
 def _recount(proposed: Proposed, envelope: Envelope, trust: TrustPolicy) -> Approvals:

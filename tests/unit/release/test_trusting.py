@@ -153,6 +153,7 @@ def test_exactly_the_releases_that_lean_on_a_key_are_listed(yard: Change) -> Non
     again = approve_again(
         second,
         host=yard.shop.git,
+        log=yard.shop.ledger,
         trust=yard.shop.trust,
         signers=yard.shop.people.keys("owner-c"),
         by=yard.shop.by("maintainer"),
@@ -176,7 +177,13 @@ def test_signing_again_adds_approvers_and_nobody_else(yard: Change) -> None:
     for keys in (people.keys("owner-a"), people.keys("gate"), new_keys()):
         refused(
             lambda keys=keys: approve_again(  # type: ignore[misc]
-                first, host=yard.shop.git, trust=trust, signers=keys, by=yard.shop.by("maintainer"), at=NOW
+                first,
+                host=yard.shop.git,
+                log=yard.shop.ledger,
+                trust=trust,
+                signers=keys,
+                by=yard.shop.by("maintainer"),
+                at=NOW,
             ),
             "not-an-approver",
         )
@@ -314,6 +321,7 @@ def test_a_release_that_was_signed_again_reaches_devices_before_the_key_goes(yar
     approve_again(
         released,
         host=yard.shop.git,
+        log=yard.shop.ledger,
         trust=yard.shop.trust,
         signers=yard.shop.people.keys("owner-c"),
         by=yard.shop.by("maintainer"),

@@ -154,15 +154,15 @@ def approve_release(site: Site, name: str, owner: str) -> Approval:
 
 def sign_again(site: Site, name: str, owner: str) -> tuple[Approval, int]:
     """Add the signatures of *owner* to an approved release, and log the envelope; return its index too."""
-    done, envelope = approve_again(
+    return approve_again(
         named_release(site, name),
         host=site.git,
+        log=site.evidence,
         trust=site.trust,
         signers=_owner_keys(site, owner),
         by=site.committer("maintainer"),
         at=site.clock.now(),
     )
-    return done, site.evidence.log(envelope)
 
 
 def _owner_keys(site: Site, owner: str) -> list[Signer]:
