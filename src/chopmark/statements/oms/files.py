@@ -134,7 +134,7 @@ def verify_files(
         raise refused(OmsFailure.LINK, error.message, hint="remove it, or get the package anew") from error
     if SINGLE in listing.files:
         here = {SINGLE: here[_named(path)]}
-    check_files(listing, here)
+    check_files(listing, here, single=_named(path))
     there = tuple(sorted(name for name in _ignored(ignore) if os.path.lexists(path / name)))
     return VerifiedFiles(signature=place, signer=signed.signer, listing=listing, unsigned=there)
 
