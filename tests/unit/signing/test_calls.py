@@ -90,6 +90,25 @@ def test_what_is_no_key(model, key, tmp_path):
         chopmark.sign(model, key=generate(Algorithm.ED25519))
 
 
+def test_a_private_key_itself_is_not_repeated(model, key, tmp_path):
+    pem = (tmp_path / "packager.pem").read_text(encoding="ascii")
+    secret = pem.splitlines()[1]
+    for wrong in (pem, pem.encode(), 7, None):
+        with pytest.raises(UsageError) as refused:
+            chopmark.sign(model, key=wrong)
+        assert secret not in f"{refused.value!r} {refused.value} {refused.value.hint}"
+
+
+def test_one_name_to_ignore_is_not_its_letters(model, key):
+    (model / "b").write_bytes(b"3")
+    assert chopmark.sign(model, key=key, ignore="b.json").left_out == ("b.json",)
+    assert chopmark.verify(model, key=key.public, ignore="b.json").unsigned == ("b.json",)
+    (model / "j").write_bytes(b"nobody signed this")
+    with pytest.raises(VerificationError) as refused:
+        chopmark.verify(model, key=key.public, ignore="b.json")
+    assert refused.value.evidence == {"unsigned": ["j"]}
+
+
 def test_an_authority_is_trusted(model, key, tmp_path):
     """Against this machine's clock, and so with certificates that have been valid for long and will be."""
     days = {"days": (-10_000, 10_000)}
