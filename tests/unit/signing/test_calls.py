@@ -66,6 +66,12 @@ def test_bundles_are_found(model, key, tmp_path, place):
     assert chopmark.verify(model, key=key.public).signature == tmp_path / place
 
 
+def test_a_place_is_looked_into_once(model, key):
+    with pytest.raises(UsageError) as refused:
+        chopmark.verify(model, key=key.public)
+    assert refused.value.hint.count("model.sig") == 2  # beside the folder, and in it
+
+
 def test_the_folder_one_is_in(model, key, monkeypatch, tmp_path):
     monkeypatch.chdir(model)
     assert chopmark.sign(".", key=key).bundle == tmp_path / "model.sig"
@@ -162,6 +168,10 @@ def test_a_table_for_notebooks(model, key):
     for shown in (chopmark.sign(model, key=key), chopmark.verify(model, key=key.public)):
         assert shown._repr_html_().startswith("<table><tr><th>")
         assert str(model) in shown._repr_html_()
+
+
+def test_what_a_shell_completes():
+    assert [name for name in dir(chopmark) if not name.startswith("__")] == ["load", "record", "sign", "verify"]
 
 
 def test_verifying_loads_neither_tuf_nor_git_nor_a_server():

@@ -61,7 +61,9 @@ def find_bundle(path: Path) -> Path:
     Raises:
         UsageError: none of these is there.
     """
-    places = [default_bundle(path), beside(path, OMS_FILE), *([path / OMS_FILE] if path.is_dir() else [])]
+    places = list(
+        dict.fromkeys([default_bundle(path), beside(path, OMS_FILE), *([path / OMS_FILE] if path.is_dir() else [])])
+    )
     for place in places:
         if os.path.lexists(place):
             return place
