@@ -45,3 +45,8 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'chopmark' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what is to be used, for whoever asks a shell or a notebook to complete a name."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

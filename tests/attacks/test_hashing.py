@@ -479,7 +479,15 @@ def test_the_command_says_what_it_took(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["--changed-only"], ["--state", "model/s"], ["--leaves", "model/l"], ["--state", "nowhere/s"]]
+    "options",
+    [
+        ["--changed-only"],
+        ["--state", "model/s"],
+        ["--leaves", "model/l"],
+        ["--manifest", "model/m"],
+        ["--state", "nowhere/s"],
+        ["--manifest", "nowhere/m"],
+    ],
 )
 def test_calls_that_cannot_be_meant(tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)

@@ -312,6 +312,10 @@ def test_a_key_that_is_not_there(server, monkeypatch):
         with pytest.raises(UndecidedError) as missing:
             open_signer(uri)
         assert missing.value.code == "key-missing"
+        if "none" in uri:
+            mount = uri.removeprefix("openbao:").removesuffix("/none")
+            assert f"{mount}/keys/none" in missing.value.message
+            assert missing.value.hint.endswith(f"bao list {mount}/keys")
 
 
 def test_the_token_comes_from_a_file_of_its_owner(server, monkeypatch, tmp_path):

@@ -111,7 +111,9 @@ def test_a_single_file_by_either_name(model):
     assert accept(bundle(statement(data), P256), model / "model.onnx")
     assert accept(bundle(statement({"model.onnx": FILES["model.onnx"]}), P256), model / "model.onnx")
     refuse("oms-missing-files", bundle(statement({"other.onnx": b"weights"}), P256), path=model / "model.onnx")
-    refuse("oms-altered", bundle(statement({".": b"weightz"}), P256), path=model / "model.onnx")
+    refused = refuse("oms-altered", bundle(statement({".": b"weightz"}), P256), path=model / "model.onnx")
+    assert refused.evidence == {"altered": ["model.onnx"]}
+    assert refused.message.endswith(": model.onnx")
     refuse("oms-missing-files", bundle(statement(data), P256), path=model)
 
 
@@ -335,6 +337,10 @@ def test_what_the_signer_ignored_is_unsigned_and_said_so(model):
     (model / "cache" / "more").write_bytes(b"")
     with pytest.raises(VerificationError):
         accept(made, model, ignore=["cache/deep"])
+    (model / "evil.py").write_bytes(b"")
+    both = refuse("oms-unsigned-files", made, path=model)
+    assert "evil.py" in both.hint
+    assert "--ignore" not in both.hint
 
 
 def test_what_was_signed_cannot_be_ignored(model):

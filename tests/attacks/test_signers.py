@@ -79,6 +79,16 @@ def test_a_pin_in_a_uri_is_refused_and_not_repeated():
     assert "pin-source" in refused.value.hint
 
 
+def test_the_text_of_a_key_is_refused_and_not_repeated(tmp_path):
+    """As in a CI whose variable holds the key and not its file: what it prints is kept."""
+    kms.create(tmp_path / "key.pem", Algorithm.ED25519)
+    pem = (tmp_path / "key.pem").read_text(encoding="ascii")
+    for text in (pem, "file:" + pem):
+        with pytest.raises(UsageError) as refused:
+            open_signer(text)
+        assert pem.splitlines()[1] not in everything(refused.value)
+
+
 def test_a_scheme_of_ours_cannot_be_taken_over(monkeypatch, tmp_path):
     """An installed package adds a scheme; it cannot replace one, and two cannot share one."""
     kms.create(tmp_path / "key.pem", Algorithm.ED25519)

@@ -323,6 +323,11 @@ def test_a_file_too_large_for_a_signature_over_itself_says_what_to_do(made, monk
     assert not out.exists()
 
 
+def test_a_folder_says_what_to_do(made, capsys):
+    assert run(["sigstore", "sign", str(made), "--key", str(made / "k.pem"), "--out", str(made / "large.json")]) == 2
+    assert "chopmark sign FOLDER" in capsys.readouterr().err
+
+
 def test_a_signature_that_waits_for_a_witness_is_neither_made_nor_logged_twice(made, tmp_path, monkeypatch, capsys):
     assert run(["init", str(tmp_path / "acme")]) == 0
     out = tmp_path / "b.json"

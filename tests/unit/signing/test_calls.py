@@ -67,6 +67,12 @@ def test_bundles_are_found(model, key, tmp_path, place):
     assert chopmark.verify(model, key=key.public).signature == tmp_path / place
 
 
+def test_a_place_is_looked_into_once(model, key):
+    with pytest.raises(UsageError) as refused:
+        chopmark.verify(model, key=key.public)
+    assert refused.value.hint.count("model.sig") == 2  # beside the folder, and in it
+
+
 def test_the_folder_one_is_in(model, key, monkeypatch, tmp_path):
     monkeypatch.chdir(model)
     assert chopmark.sign(".", key=key).bundle == tmp_path / "model.sig"
@@ -89,6 +95,25 @@ def test_what_is_no_key(model, key, tmp_path):
             chopmark.verify(model, **wrong)
     with pytest.raises(UsageError):
         chopmark.sign(model, key=generate(Algorithm.ED25519))
+
+
+def test_a_private_key_itself_is_not_repeated(model, key, tmp_path):
+    pem = (tmp_path / "packager.pem").read_text(encoding="ascii")
+    secret = pem.splitlines()[1]
+    for wrong in (pem, pem.encode(), 7, None):
+        with pytest.raises(UsageError) as refused:
+            chopmark.sign(model, key=wrong)
+        assert secret not in f"{refused.value!r} {refused.value} {refused.value.hint}"
+
+
+def test_one_name_to_ignore_is_not_its_letters(model, key):
+    (model / "b").write_bytes(b"3")
+    assert chopmark.sign(model, key=key, ignore="b.json").left_out == ("b.json",)
+    assert chopmark.verify(model, key=key.public, ignore="b.json").unsigned == ("b.json",)
+    (model / "j").write_bytes(b"nobody signed this")
+    with pytest.raises(VerificationError) as refused:
+        chopmark.verify(model, key=key.public, ignore="b.json")
+    assert refused.value.evidence == {"unsigned": ["j"]}
 
 
 def test_an_authority_is_trusted(model, key, tmp_path):
@@ -144,6 +169,10 @@ def test_a_table_for_notebooks(model, key):
     for shown in (chopmark.sign(model, key=key), chopmark.verify(model, key=key.public)):
         assert shown._repr_html_().startswith("<table><tr><th>")
         assert str(model) in shown._repr_html_()
+
+
+def test_what_a_shell_completes():
+    assert [name for name in dir(chopmark) if not name.startswith("__")] == ["load", "record", "sign", "verify"]
 
 
 def test_verifying_loads_neither_tuf_nor_git_nor_a_server():

@@ -129,12 +129,15 @@ class _Server:
             raise DecodeError(f"the server's answer has more than {MAX_ANSWER_BYTES:,} bytes")
         if status == 403:
             raise UndecidedError(
-                "the token may not use this key",
+                f"{path}: the token may not use it, or is not valid any more",
                 code="key-locked",
-                hint="its policy needs `read` on keys/KEY and `update` on sign/KEY of the mount",
+                hint="see: bao token lookup; its policy needs `read` on keys/KEY and `update` on sign/KEY of the mount",
             )
         if status == 404:
-            raise UndecidedError("no such key or mount", code="key-missing", hint="see: bao list MOUNT/keys")
+            mount = path.removesuffix("/sha2-256").rsplit("/", 2)[0]
+            raise UndecidedError(
+                f"{path}: no such key or mount", code="key-missing", hint=f"see: bao list {mount}/keys"
+            )
         if status != 200:
             # What the server says is not repeated: it may repeat what it was sent.
             raise UndecidedError(

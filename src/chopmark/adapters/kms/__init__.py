@@ -110,6 +110,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
 }
 """Every scheme of ours; ``docs/reference/signers.md`` is generated from it, and the contract tests run over it."""
 
+_PEM = "-----BEGIN "
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):")
 
 
@@ -120,11 +121,15 @@ def open_signer(uri: str, *, passphrase: Passphrase | None = None) -> Signer:
         passphrase: asked when the key is locked and *uri* does not say what opens it.
 
     Raises:
-        UsageError: no such scheme, a URI that does not fit it, or a package that is not installed (``extra-missing``).
+        UsageError: no such scheme, a URI that does not fit it, the key's own text, or a package that is not installed
+            (``extra-missing``).
         UndecidedError: there is no such key here (``key-missing``), it stays locked (``key-locked``), or what holds it
             cannot be reached (``key-unavailable``).
         VerificationError: what holds the key answered with something else.
     """
+    if _PEM in uri:
+        # Not repeated: a message ends in the log of a CI, where such a call is most likely made.
+        raise UsageError("the text of a key does not name one", hint="write it to a file of mode 0600, and name that")
     found = _SCHEME.match(uri)
     if found is None:
         return _opener("file", SCHEMES["file"])(uri, passphrase)

@@ -24,7 +24,11 @@ _IGNORE = "A name in the folder that {}, with all below it; may be given more th
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--key", required=True, help="A P-256 private key: a file, or a URI such as pkcs11:… or openbao:….")
+@click.option(
+    "--key",
+    required=True,
+    help="A P-256 private key: a file (PKCS#8 PEM, mode 0600), or a URI such as pkcs11:… or openbao:….",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle; default: PATH.sig beside it.")
 @click.option("--ignore", multiple=True, metavar="NAME", help=_IGNORE.format("is left out"))
 @click.option("--progress", is_flag=True, help="Say how far it is, also where stderr is no terminal.")

@@ -43,11 +43,9 @@ def hash_(
     from chopmark.apps.cli.progress import progress_over
     from chopmark.artifacts import manifest_of, write_file
 
-    if manifest is not None:
-        check_folder_of(manifest)
     if changed_only and state is None:
         raise UsageError("--changed-only needs --state FILE", hint="name the state file of the last run")
-    for beside in (leaves, state):
+    for beside in (manifest, leaves, state):
         _check_beside(path, beside)
     with ExitStack() as stack:
         show = stack.enter_context(progress_over(path, asked=progress))
@@ -89,7 +87,7 @@ def check_folder_of(file: Path) -> None:
 
 
 def _check_beside(path: Path, written: Path | None) -> None:
-    """Check that what is written while *path* is hashed is no part of it, and that its folder is there."""
+    """Check that what is written about *path* is no part of it, which would change its digest, and that its folder is there."""
     if written is None:
         return
     check_folder_of(written)

@@ -91,7 +91,7 @@ def sign(
     place = default_bundle(path) if out is None else Path(out)
     if not place.parent.is_dir():
         raise UsageError(f"{place}: there is no folder {place.parent}", hint=f"make it first: mkdir -p {place.parent}")
-    signed = sign_files(path, key if isinstance(key, Signer) else open_key(key), out=place, ignore=ignore)
+    signed = sign_files(path, key if isinstance(key, Signer) else open_key(key), out=place, ignore=_names(ignore))
     write_file(place, signed.bundle)
     return Signed(path=path, bundle=place, files=signed.files, root=signed.root, left_out=signed.left_out)
 
@@ -122,7 +122,8 @@ def verify(
     if (key is None) == (trust is None):
         raise UsageError("whose signature?", hint="name one: key=…, or trust=…")
     believed = _key(key) if key is not None else _trust(trust)
-    found = verify_files(Path(path), believed, signature=None if signature is None else Path(signature), ignore=ignore)
+    place = None if signature is None else Path(signature)
+    found = verify_files(Path(path), believed, signature=place, ignore=_names(ignore))
     return Verified(
         path=Path(path),
         signature=found.signature,
@@ -131,6 +132,11 @@ def verify(
         root=found.listing.root,
         unsigned=found.unsigned,
     )
+
+
+def _names(ignore: Collection[str]) -> Collection[str]:
+    """Return *ignore*; one name is one name, and not its letters, each of which would be a name too."""
+    return (ignore,) if isinstance(ignore, str) else ignore
 
 
 def _trust(trust: object) -> OmsTrust:

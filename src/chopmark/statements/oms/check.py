@@ -72,8 +72,11 @@ def verify_oms(bundle: bytes, manifest: Manifest, key: PublicKey) -> Digest:
     return signed.listing.root
 
 
-def check_files(listing: Listing, here: Mapping[str, bytes]) -> None:
+def check_files(listing: Listing, here: Mapping[str, bytes], *, single: str = SINGLE) -> None:
     """Check that the files *here*, name -> SHA-256, are exactly those of *listing*.
+
+    Args:
+        single: what people call the file that listings call :data:`SINGLE`.
 
     Raises:
         VerificationError: ``oms-altered``, ``oms-missing-files`` or ``oms-unsigned-files``, the worst first; the evidence
@@ -83,6 +86,7 @@ def check_files(listing: Listing, here: Mapping[str, bytes]) -> None:
     if listed == here:
         return
     if altered := sorted(name for name, digest in listed.items() if here.get(name, digest) != digest):
+        altered = [single if name == SINGLE else name for name in altered]
         raise refused(OmsFailure.ALTERED, f"altered since it was signed: {shown(altered)}", altered=altered)
     if missing := sorted(listed.keys() - here.keys()):
         raise refused(OmsFailure.MISSING_FILES, f"signed, and not here: {shown(missing)}", missing=missing)
@@ -96,6 +100,9 @@ def _hint(listing: Listing, more: list[str]) -> str:
     """Return what to do about the unsigned files *more*: the signer may have left them out, and said so."""
     left_out = [name for name in sorted(listing.ignored) if any(m == name or m.startswith(name + "/") for m in more)]
     ignore = " ".join(f"--ignore {name}" for name in left_out)
-    if ignore:
-        return f"the signer left them out; if nothing uses them: {ignore}"
-    return "remove what is not of the model; or get folder and bundle anew"
+    others = [m for m in more if not any(m == name or m.startswith(name + "/") for name in left_out)]
+    if not left_out:
+        return "remove what is not of the model; or get folder and bundle anew"
+    if others:
+        return f"the signer left out {', '.join(left_out)}, and does not know {shown(others)}: remove it, or get the folder anew"
+    return f"the signer left them out; if nothing uses them: {ignore}"

@@ -61,7 +61,9 @@ def find_bundle(path: Path) -> Path:
     Raises:
         UsageError: none of these is there.
     """
-    places = [default_bundle(path), beside(path, OMS_FILE), *([path / OMS_FILE] if path.is_dir() else [])]
+    places = list(
+        dict.fromkeys([default_bundle(path), beside(path, OMS_FILE), *([path / OMS_FILE] if path.is_dir() else [])])
+    )
     for place in places:
         if os.path.lexists(place):
             return place
@@ -143,7 +145,7 @@ def verify_files(
         raise refused(OmsFailure.LINK, error.message, hint="remove it, or get the package anew") from error
     if SINGLE in listing.files:
         here = {SINGLE: here[_named(path)]}
-    check_files(listing, here)
+    check_files(listing, here, single=_named(path))
     there = tuple(sorted(name for name in _ignored(ignore) if os.path.lexists(path / name)))
     return VerifiedFiles(signature=place, signer=signed.signer, listing=listing, unsigned=there)
 

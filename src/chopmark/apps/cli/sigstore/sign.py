@@ -125,7 +125,7 @@ def export(
     # Without a key id: a client in Go passes over a signature whose id is not the one that it would give the key.
     one = replace(read_signed(envelope), signatures=(Signature("", record.signature),))
     finished = _finish(_exported(envelope, one, key), record, target, start=start, logged=logged, tsa=tsa)
-    data, lines = _written(envelope, finished, target)
+    data, lines = _written(envelope, finished, target, done="exported")
     left = [f"{other.keyid[:8]}: a bundle has one signature" for other, _ in records.made[1:]]
     left += records.passed_over
     return {**data, "left_out": left}, [*lines, *(dim(f"  left out: {line}") for line in left)]
@@ -184,10 +184,12 @@ def _read(file: Path) -> bytes:
     from chopmark.artifacts import read_file
     from chopmark.errors import DecodeError, UsageError
 
+    hint = "sign its folder by digests, then export: chopmark sign FOLDER, chopmark sigstore export FOLDER.sig"
+    if file.is_dir():
+        raise UsageError(f"{file}: is a folder; a key signs one file", hint=hint)
     try:
         return read_file(file, max_bytes=MAX_SIGNED_BYTES)
     except DecodeError as error:
-        hint = "sign its folder by digests, then export: chopmark sign FOLDER, chopmark sigstore export FOLDER.sig"
         raise UsageError(f"{error.message}: a key signs the whole file", code="too-large", hint=hint) from error
 
 
@@ -274,12 +276,12 @@ def _token(path: Path | None) -> str:
         raise UsageError(f"{path}: is no token") from error
 
 
-def _written(file: Path, finished: _Finished, target: Path) -> Answer:
+def _written(file: Path, finished: _Finished, target: Path, *, done: str = "signed") -> Answer:
     from chopmark.artifacts import write_file
     from chopmark.statements.sigstore import encode_bundle
 
     write_file(target, encode_bundle(finished.bundle))
-    log, lines = None, [good(f"{file} signed: {target}")]
+    log, lines = None, [good(f"{file} {done}: {target}")]
     if finished.included is not None:
         found = finished.included
         log = {"index": found.index, "size": found.checkpoint.size, "origin": found.checkpoint.origin}
