@@ -189,6 +189,11 @@ def rotated(life: SimLife, *, until: int, reason: RetiredFor = RetiredFor.SUPERS
     return replace(life.dossier(), roots=(trust.first, root), trust=changed, before={1: trust.trust})
 
 
+def shown(story):
+    """The tree for people, folds undone."""
+    return " ".join(word for line in tree(story) for word in line.strip("│├└─ ").split())
+
+
 def test_a_rotated_key_leaves_a_life_as_it_was():
     """What was believed before it was superseded still is, and the gate's decisions are still confirmed over it."""
     life = SimLife(SimTrust(), publish=False)
@@ -199,6 +204,16 @@ def test_a_rotated_key_leaves_a_life_as_it_was():
     assert [r.index for r in after.replayed] == [r.index for r in before.replayed]
     assert {e.judgement for e in after.events if e.role == "tester"} == {"superseded"}
     assert {e.judgement for e in after.events if e.role != "tester"} == {"current"}
+    assert f"a key of tester that signed it was superseded since, from entry {len(life.log.entries)} on" in shown(after)
+    assert "superseded" not in shown(before)
+
+
+def test_a_key_that_was_stolen_later_is_shown_beside_what_it_signed_before():
+    life = SimLife(SimTrust(), publish=False)
+    size = len(life.log.entries)
+    story = tell(life.open(rotated(life, until=size, reason=RetiredFor.COMPROMISED)), life.manifest.digest)
+    assert story.ok
+    assert f"a key of tester that signed it was compromised since, from entry {size} on" in shown(story)
 
 
 def test_a_trust_of_before_that_no_root_named_is_refused(life):

@@ -30,6 +30,11 @@ class Office:
         assert found == code, out
         return json.loads(out)
 
+    def show(self, *words):
+        """Run a command; return what a person reads."""
+        assert run(["-w", str(self.folder), *words]) == 0
+        return self.capsys.readouterr().out
+
     @property
     def site(self):
         return Site.at(self.folder)
@@ -106,6 +111,9 @@ def test_a_lost_key_from_the_impact_to_the_revocation(office):
     life = {event["index"]: event for event in office.say("trace", releases["faces"][7:])["events"]}
     assert life[entry]["judgement"] == "compromised-before"
     assert life[again["index"]]["judgement"] == "current", "it rests on two keys that are good"
+    note = f"a key of owner-c that signed it was compromised since, from entry {since} on"
+    assert life[entry]["note"] == note, "said once for an owner's pair of keys"
+    assert office.show("trace", releases["faces"][7:]).count(note) == 1
     assert office.say("keys", "revoke", "owner-c", "--reason", "superseded", code=2)["error"] == "key-retired"
     assert office.say("release", "approve", "faces-1", "--as", "owner-c", code=1)["error"] == "key-retired"
     assert {r.model for r in releasing.wanted_releases(office.site)} == set(releases)
