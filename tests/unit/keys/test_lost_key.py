@@ -93,8 +93,11 @@ def test_a_lost_key_from_the_impact_to_the_revocation(office):
     refused = office.say("keys", "revoke", "owner-c", "--reason", "compromised", code=1)
     assert refused["error"] == "releases-would-stop"
     assert refused["evidence"]["releases"] == [releases["faces"]]
+    assert f"{refused['hint']}   faces v1" in office.show("keys", "impact", "owner-c")
 
-    again = office.say("release", "sign-again", releases["faces"][7:19], "--as", "owner-a")
+    program, *hinted = refused["hint"].split()
+    assert program == "chopmark"
+    again = office.say(*hinted)
     assert again["approvals"] == ["owner-a", "owner-b", "owner-c"]
     assert office.say("keys", "impact", "owner-c")["sign_again"] == []
 
@@ -117,6 +120,14 @@ def test_a_lost_key_from_the_impact_to_the_revocation(office):
     assert office.say("keys", "revoke", "owner-c", "--reason", "superseded", code=2)["error"] == "key-retired"
     assert office.say("release", "approve", "faces-1", "--as", "owner-c", code=1)["error"] == "key-retired"
     assert {r.model for r in releasing.wanted_releases(office.site)} == set(releases)
+
+
+def test_new_keys_say_how_they_are_proposed_also_for_somebody_new(office, tmp_path):
+    for owner in ("owner-d", "tester"):
+        told = office.show("keys", "new", owner, "--out", str(tmp_path / owner))
+        program, *hinted = told.partition("next: ")[2].split()
+        assert program == "chopmark"
+        assert office.say(*hinted, "--dry-run")["differences"]
 
 
 def test_a_machines_key_rotates_with_overlap(office):
