@@ -16,17 +16,29 @@ from chopmark.adapters.kms.file import generate
 from chopmark.apps.cli.main import run
 from chopmark.apps.cli.trace import tree
 from chopmark.artifacts import Digest, Manifest, hash_bytes
+from chopmark.channel import release_statement
 from chopmark.errors import ChopmarkError, DecodeError, VerificationError
 from chopmark.keys import Algorithm
 from chopmark.ledger import leaf_hash
-from chopmark.release import ustar
+from chopmark.policy import (
+    Approvals,
+    Candidate,
+    Phase,
+    Undecidable,
+    decide,
+    decode_policy,
+    default_policy_file,
+    lineage,
+)
+from chopmark.release import Gate, gather, ustar
 from chopmark.release.dossier import Dossier, open_dossier, read_dossier
 from chopmark.release.story import tell
 from chopmark.statements import PredicateType, decode_leaf, sign, statement_leaf
 from chopmark.trust import RetiredFor, RetiredKey
 from simulators import NOW, SimTrust
+from simulators.clock import StandingClock
 from simulators.dossier import FILES, SimLife, with_entry
-from unit.release.kit import inspection, result_of, statement
+from unit.release.kit import SimLedger, inspection, result_of, statement
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +201,11 @@ def rotated(life: SimLife, *, until: int, reason: RetiredFor = RetiredFor.SUPERS
     return replace(life.dossier(), roots=(trust.first, root), trust=changed, before={1: trust.trust})
 
 
+def shown(story):
+    """The tree for people, folds undone."""
+    return " ".join(word for line in tree(story) for word in line.strip("│├└─ ").split())
+
+
 def test_a_rotated_key_leaves_a_life_as_it_was():
     """What was believed before it was superseded still is, and the gate's decisions are still confirmed over it."""
     life = SimLife(SimTrust(), publish=False)
@@ -199,6 +216,61 @@ def test_a_rotated_key_leaves_a_life_as_it_was():
     assert [r.index for r in after.replayed] == [r.index for r in before.replayed]
     assert {e.judgement for e in after.events if e.role == "tester"} == {"superseded"}
     assert {e.judgement for e in after.events if e.role != "tester"} == {"current"}
+    assert f"a key of tester that signed it was superseded since, from entry {len(life.log.entries)} on" in shown(after)
+    assert "superseded" not in shown(before)
+
+
+def test_a_key_that_was_stolen_later_is_shown_beside_what_it_signed_before():
+    life = SimLife(SimTrust(), publish=False)
+    size = len(life.log.entries)
+    story = tell(life.open(rotated(life, until=size, reason=RetiredFor.COMPROMISED)), life.manifest.digest)
+    assert story.ok
+    assert f"a key of tester that signed it was compromised since, from entry {size} on" in shown(story)
+
+
+def approval_of(life: SimLife, *owners: str) -> int:
+    """Log what the gate decides over the approvals of *owners*; return its index."""
+    ledger = SimLedger(life.envelopes)
+    gate = Gate(
+        trust=life.trust.policy,
+        source=ledger,
+        ledger=ledger,
+        signers=life.trust.keys("gate"),
+        clock=StandingClock(),
+    )
+    gathered = gather(ledger, life.trust.policy)
+    assert isinstance(gathered, tuple)
+    about, candidate = lineage(gathered, life.manifest.digest), Candidate(release=life.release)
+    names = life.trust.policy.role("approver").owners
+    had = Approvals(counted=owners, candidates=names, partial={}, k=2)
+    policy = decode_policy(default_policy_file())
+    decision = decide(policy, Phase.APPROVAL, facts=about, candidate=candidate, approvals=had)
+    assert not isinstance(decision, Undecidable)
+    gate.record(decision, policy=policy, facts=about, candidate=candidate, at=NOW, approvals=had)
+    return life.log_envelope(ledger.envelopes[-1])
+
+
+def test_what_the_gate_allowed_is_confirmed_after_an_approver_was_replaced():
+    """owner-b's keys go and owner-c signs again: the decision of then is over the signatures of then."""
+    life, fresh = SimLife(SimTrust(), publish=False), generate(Algorithm.ED25519)
+    refused_then, allowed_then = approval_of(life, "owner-a"), approval_of(life, "owner-a", "owner-b")
+    before = tell(life.open(life.dossier()), life.manifest.digest)
+    end = len(life.log.entries)
+    life.say("", release_statement(life.release), signers=life.trust.keys("owner-a", "owner-c"))
+    trust, old = life.trust, life.trust.policy.owners["owner-b"]
+    retired = tuple(
+        RetiredKey(key=key, owner="owner-b", reason=RetiredFor.SUPERSEDED, log=life.log.origin, until=end)
+        for key in old.keys
+    )
+    keys = (fresh.public, generate(Algorithm.ML_DSA_65).public)
+    owners = {**trust.policy.owners, "owner-b": replace(old, keys=keys)}
+    root, changed = trust.build_root(version=2, policy=trust.renew_policy(owners=owners, retired=retired))
+    dossier = replace(life.dossier(), roots=(trust.first, root), trust=changed, before={1: trust.trust})
+    after = tell(life.open(dossier), life.manifest.digest)
+    assert after.ok
+    assert [r.index for r in after.replayed] == [r.index for r in before.replayed]
+    assert allowed_then in {r.index for r in after.replayed}
+    assert refused_then not in {r.index for r in after.replayed}, "no envelope has fewer signatures"
 
 
 def test_a_trust_of_before_that_no_root_named_is_refused(life):

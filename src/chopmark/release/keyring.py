@@ -233,6 +233,13 @@ class Impact:
         return tuple(one for one in self.releases if one.lost)
 
 
+def sign_again(found: Impact, one: ReleaseImpact) -> str:
+    """Return the command that has *one* signed again, by the first approver that can and does not count for it yet."""
+    approvers = next((role.able for role in found.roles if role.role == APPROVER), ())
+    owner = next((name for name in approvers if name not in one.after.counted), "OWNER")
+    return f"chopmark release sign-again {one.live.release.digest.short} --as {owner}"
+
+
 def impact(
     keys: Sequence[KnownKey],
     trust: TrustPolicy,

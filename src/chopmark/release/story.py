@@ -276,32 +276,32 @@ def _releases(opened: Opened, events: Sequence[Event]) -> list[Release]:
     return sorted(found.values(), key=lambda release: release.counter)
 
 
-def _facts(opened: Opened) -> tuple[Fact, ...]:
-    """Return what the gate had before it: statements that are believed, some of them by the trust of then alone."""
-    found: dict[Digest, Fact] = {}
+def _believed(opened: Opened) -> Iterator[tuple[int, Envelope, TrustPolicy]]:
+    """Yield what is believed, each entry with the trust that says so: that of today, or the newest of before."""
     origin = opened.seen.checkpoint.origin
     for index, envelope in opened.entries:
-        if envelope.digest in found:
-            continue
-        try:
+        with suppress(VerificationError):
             judge(envelope, opened.trust, log=origin, index=index, before=opened.before)
-        except VerificationError:
-            continue
-        for then in (opened.trust, *reversed(opened.before)):
-            with suppress(VerificationError):
-                found[envelope.digest] = Fact(verified=verify_any(envelope, then), index=index)
-                break
-    return tuple(found.values())
+            for then in (opened.trust, *reversed(opened.before)):
+                with suppress(VerificationError):
+                    verify_any(envelope, then)
+                    yield index, envelope, then
+                    break
 
 
 def _replayed(opened: Opened, releases: Sequence[Release]) -> Iterator[Replayed]:
     """Decide again what releases rest on: the evidence decision that each names, and the approval of what was signed.
 
-    A decision over fewer approvals than the envelope has now cannot be made again, and is shown as it stands.
+    A decision over fewer approvals than any envelope in the ledger has cannot be made again, and is shown as it stands.
     """
-    facts = _facts(opened) if releases else ()
-    envelopes = {fact.digest: fact.verified.envelope for fact in facts}
-    for fact in facts:
+    facts: dict[Digest, Fact] = {}
+    approvals: dict[Digest, list[Approvals]] = {}
+    for index, envelope, then in _believed(opened) if releases else ():
+        fact = Fact(verified=verify_any(envelope, then), index=index)
+        facts.setdefault(envelope.digest, fact)
+        if fact.role == APPROVER:  # a release that was signed again stands there once more
+            approvals.setdefault(envelope.digest, []).append(_approvals(envelope, then))
+    for fact in facts.values():
         if (fact.role, fact.type) != (GATE, "vsa"):
             continue
         try:
@@ -311,11 +311,14 @@ def _replayed(opened: Opened, releases: Sequence[Release]) -> Iterator[Replayed]
             continue  # of a shape that this version cannot read: it is shown, and replayed by nobody
         for release in releases:
             evidence = summary.phase is Phase.EVIDENCE
-            approvals = NOBODY if evidence else _approvals(envelopes[release.digest], opened.trust)
             named = release.vsa == fact.digest if evidence else summary.release == release.digest
-            if policy is not None and named and summary.approvals == approvals.counted:
+            had = [NOBODY] if evidence else approvals.get(release.digest, [])
+            then_had = next((one for one in had if one.counted == summary.approvals), None)
+            if policy is not None and named and then_had is not None:
                 candidate = Candidate(release=release)
-                again = replay(summary, policy=policy, facts=facts, candidate=candidate, approvals=approvals)
+                again = replay(
+                    summary, policy=policy, facts=tuple(facts.values()), candidate=candidate, approvals=then_had
+                )
                 yield Replayed(index=fact.index, differences=again.differences)
 
 

@@ -56,10 +56,12 @@ class Judged:
     @property
     def note(self) -> str:
         """What a person has to know about it; empty where it is current."""
-        return "; ".join(
+        # Once for an owner's pair of keys.
+        said = (
             f"a key of {old.owner} that signed it was {old.reason} since, from entry {old.until} on"
             for old in self.retired
         )
+        return "; ".join(dict.fromkeys(said))
 
 
 def judge(

@@ -30,6 +30,11 @@ class Office:
         assert found == code, out
         return json.loads(out)
 
+    def show(self, *words):
+        """Run a command; return what a person reads."""
+        assert run(["-w", str(self.folder), *words]) == 0
+        return self.capsys.readouterr().out
+
     @property
     def site(self):
         return Site.at(self.folder)
@@ -88,8 +93,11 @@ def test_a_lost_key_from_the_impact_to_the_revocation(office):
     refused = office.say("keys", "revoke", "owner-c", "--reason", "compromised", code=1)
     assert refused["error"] == "releases-would-stop"
     assert refused["evidence"]["releases"] == [releases["faces"]]
+    assert f"{refused['hint']}   faces v1" in office.show("keys", "impact", "owner-c")
 
-    again = office.say("release", "sign-again", releases["faces"][7:19], "--as", "owner-a")
+    program, *hinted = refused["hint"].split()
+    assert program == "chopmark"
+    again = office.say(*hinted)
     assert again["approvals"] == ["owner-a", "owner-b", "owner-c"]
     assert office.say("keys", "impact", "owner-c")["sign_again"] == []
 
@@ -106,9 +114,20 @@ def test_a_lost_key_from_the_impact_to_the_revocation(office):
     life = {event["index"]: event for event in office.say("trace", releases["faces"][7:])["events"]}
     assert life[entry]["judgement"] == "compromised-before"
     assert life[again["index"]]["judgement"] == "current", "it rests on two keys that are good"
+    note = f"a key of owner-c that signed it was compromised since, from entry {since} on"
+    assert life[entry]["note"] == note, "said once for an owner's pair of keys"
+    assert office.show("trace", releases["faces"][7:]).count(note) == 1
     assert office.say("keys", "revoke", "owner-c", "--reason", "superseded", code=2)["error"] == "key-retired"
     assert office.say("release", "approve", "faces-1", "--as", "owner-c", code=1)["error"] == "key-retired"
     assert {r.model for r in releasing.wanted_releases(office.site)} == set(releases)
+
+
+def test_new_keys_say_how_they_are_proposed_also_for_somebody_new(office, tmp_path):
+    for owner in ("owner-d", "tester"):
+        told = office.show("keys", "new", owner, "--out", str(tmp_path / owner))
+        program, *hinted = told.partition("next: ")[2].split()
+        assert program == "chopmark"
+        assert office.say(*hinted, "--dry-run")["differences"]
 
 
 def test_a_machines_key_rotates_with_overlap(office):

@@ -18,7 +18,7 @@ from chopmark.artifacts import Digest, read_file
 from chopmark.channel.follow import MAX_TARGETS_BYTES, signed_targets
 from chopmark.errors import UsageError, VerificationError
 from chopmark.keys import Algorithm, PublicKey, read_public_key
-from chopmark.release.keyring import Impact, KeyState, KnownKey, able, impact, keyring, without
+from chopmark.release.keyring import Impact, KeyState, KnownKey, able, impact, keyring, sign_again, without
 from chopmark.release.live import live_releases
 
 MIN_DIGITS: Final = 4
@@ -283,7 +283,7 @@ def check_releases(found: Impact) -> None:
         raise VerificationError(
             f"to be signed again first: {', '.join(names)}",
             code="releases-would-stop",
-            hint=f"chopmark release sign-again {found.lost[0].live.release.digest.short} --as OWNER, with current keys",
+            hint=sign_again(found, found.lost[0]),
             evidence={"releases": [str(one.live.release.digest) for one in found.lost]},
         )
 

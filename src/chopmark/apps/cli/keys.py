@@ -14,7 +14,7 @@ from chopmark.apps.cli.public import public
 from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, say, strong
 from chopmark.canonical import check_name
 from chopmark.keys import Algorithm
-from chopmark.release.keyring import Impact, KeyState, KnownKey, ReleaseImpact
+from chopmark.release.keyring import Impact, KeyState, KnownKey, ReleaseImpact, sign_again
 from chopmark.statements import short_type
 
 if TYPE_CHECKING:
@@ -166,10 +166,17 @@ def new(
         ],
     }
     add = " ".join(f"--add-key {owner}={key.public_path}" for key in made)
+    if site is not None and owner not in site.trust.owners:
+        add = f"--add-owner {owner} {add}"
     return body, [
         *(good(f"{key.public.algorithm}  {key.public.keyid[:16]}  {key.path}") for key in made),
-        f"  public half{'s' * (len(made) > 1)}  {', '.join(str(key.public_path) for key in made)}",
+        f"  public {'halves' if len(made) > 1 else 'half'}  {', '.join(str(key.public_path) for key in made)}",
         f"  next: chopmark trust change {add}",
+        *(
+            ["  in the workspace; for an owner that trust.json does not have yet, --add-owner too"]
+            if site is None
+            else []
+        ),
     ]
 
 
@@ -241,7 +248,7 @@ def rotate(
     done = keyring.propose_turn(site, turn, branch=branch, out=out)
     if finish:
         keyring.use_newest_for_git(site, owner)
-    after = f"chopmark keys rotate {owner} --finish, when it is applied and open releases are merged"
+    after = f"chopmark keys rotate {owner} --finish   when it is applied and open releases are merged"
     return keyring.proposed_json(done, turn), _proposed_lines(done, turn, after="" if finish else after)
 
 
@@ -368,10 +375,7 @@ def _release_line(one: ReleaseImpact) -> str:
 
 
 def _next(found: Impact) -> list[str]:
-    steps = [
-        f"chopmark release sign-again {one.live.release.digest.short} --as OWNER   {_release_name(one)}, with other keys"
-        for one in found.lost
-    ]
+    steps = [f"{sign_again(found, one)}   {_release_name(one)}, with other keys" for one in found.lost]
     current = [key for key in found.keys if key.retired is None]
     owners = dict.fromkeys(key.owner for key in current)
     steps += [f"chopmark keys new {owner}   what takes the place of the old key" for owner in owners]

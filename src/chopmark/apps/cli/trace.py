@@ -219,8 +219,10 @@ def _row(event: Event, again: Replayed | None = None) -> str:
         said.append("from " + ", ".join(text[:8] for text in event.depends[:3]) + more)
     if time := claimed(event):
         said.append(f"says {time}")
+    said.append(event.note)
     if again is not None and again.differences:
-        return bad(printable("  ".join([*said, f"NOT CONFIRMED here: {'; '.join(again.differences)}"])))
+        said.append(f"NOT CONFIRMED here: {'; '.join(again.differences)}")
+        return bad(printable("  ".join(part for part in said if part)))
     said += ["decided again here: the same"] if again is not None else []
     text = printable("  ".join(part for part in said if part))
     refused = event.type == "vsa" and event.predicate.get("verificationResult") != "PASSED"
@@ -304,7 +306,8 @@ def _life(site: Site, what: str) -> Answer:
     for subject, group in _by_subject(found):
         here = strong(subject) if digest in {e.subject.hex for e in group} | {e.digest.hex for e in group} else subject
         lines.append(f"{here}  {dim(group[0].subject.short + '…')}")
-        lines += columns([_event_row(event) for event in group], indent="  ")
+        for event, row in zip(group, columns([_event_row(event) for event in group], indent="  "), strict=True):
+            lines += [row, f"       {printable(event.note)}"] if event.note else [row]
     return body, lines
 
 
