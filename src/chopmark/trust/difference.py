@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chopmark.clock import format_time
-from chopmark.errors import printable
+from chopmark.errors import one_line
 from chopmark.keys import AlgorithmGroup, PublicKey
 from chopmark.trust.change import Wanted
 from chopmark.trust.model import LogKeys, RetiredKey, Role, TrustPolicy
@@ -35,10 +35,10 @@ class Difference:
     def explain(self) -> str:
         """Return one line for a person; what nobody can see is in it as a mark: names may come from an attacker."""
         if not self.before:
-            return _line(f"{self.what}: new: {self.after}")
+            return one_line(f"{self.what}: new: {self.after}")
         if not self.after:
-            return _line(f"{self.what}: gone: {self.before}")
-        return _line(f"{self.what}: {self.before} → {self.after}")
+            return one_line(f"{self.what}: gone: {self.before}")
+        return one_line(f"{self.what}: {self.before} → {self.after}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,10 +223,6 @@ def _rest(before: TrustPolicy, after: TrustPolicy) -> Iterator[Difference]:
         value: tuple[Any, Any] = getattr(before.limits, name), getattr(after.limits, name)
         if value[0] != value[1]:
             yield Difference(what=name, before=f"{value[0]:,} s", after=f"{value[1]:,} s", weaker=value[1] > value[0])
-
-
-def _line(text: str) -> str:
-    return printable(text).replace("\n", "�")
 
 
 def _by_id(policy: TrustPolicy) -> dict[str, tuple[str, PublicKey]]:

@@ -125,8 +125,8 @@ def moment(time: datetime) -> str:
 
 
 def columns(rows: Iterable[tuple[str, ...]], *, indent: str = "") -> list[str]:
-    """Return *rows* as aligned lines; widths are those seen, styles not counted."""
-    table = [tuple(row) for row in rows]
+    """Return *rows* as aligned lines; widths are those seen, styles not counted. No cell makes a line of its own."""
+    table = [tuple(cell.replace("\n", "�") for cell in row) for row in rows]
     if not table:
         return []
     widths = [max(len(click.unstyle(row[i])) for row in table if i < len(row)) for i in range(max(map(len, table)))]
