@@ -57,6 +57,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 
+def one_line(text: str) -> str:
+    """As :func:`printable`, without ends of lines: for a name or a reason that stands among lines which people believe."""
+    return printable(text).replace("\n", "�")
+
+
 class UsageError(ChopmarkError):
     """The call cannot be carried out as given; nothing was done."""
 

@@ -8,11 +8,13 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,8 +73,15 @@ class Server(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
             case "/zipped":
                 self._answer(200, b"\x1f\x8b\x08" + bytes(20), encoding="gzip")
-            case _:
-                self._answer(404, b"")
+            case other:
+                self._drip(other) if other.startswith("/drip") else self._answer(404, b"")
+
+    def _drip(self, path: str) -> None:
+        with suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"X-Slow: " if "head" in path else b"\r\n"))
+            for _ in range(100):
+                self.wfile.write(b"a")
+                time.sleep(0.1)
 
     def _answer(self, status: int, body: bytes, *, encoding: str = "") -> None:
         self.send_response(status)
@@ -133,6 +142,23 @@ def test_a_server_that_lies_leaves_no_file(url, path, error, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("path", ["/drip-head", "/drip-body"])
+def test_a_byte_now_and_then_does_not_keep_a_download_for_ever(url, path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("chopmark.adapters.http.download.PATIENCE_S", 0.5)
+    start = time.monotonic()
+    with pytest.raises(UndecidedError):
+        download(f"{url}{path}", tmp_path / "model", max_bytes=100_000)
+    assert time.monotonic() - start < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_a_path_downloads_nothing(url, tmp_path: Path):
+    site = SimpleNamespace(workspace=SimpleNamespace(packages=tmp_path / "a" / "packages"))
+    with pytest.raises(UsageError, match="is not a name"):
+        list(_find(site, f"{url}/model.onnx", "../../../out", 100_000))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_redirect_is_followed_and_nothing_is_unpacked(url, tmp_path: Path):
     download(f"{url}/once", tmp_path / "model", max_bytes=100_000)
     assert (tmp_path / "model").read_bytes() == tiny_model()
@@ -144,6 +170,7 @@ def test_a_file_that_stands_there_is_not_overwritten(url, tmp_path: Path):
     (tmp_path / "model").write_bytes(b"mine")
     with pytest.raises(ChopmarkError):
         download(f"{url}/model.onnx", tmp_path / "model", max_bytes=100_000)
+    assert (tmp_path / "model").read_bytes() == b"mine"
 
 
 def test_a_password_goes_to_its_host_and_into_no_error(tmp_path: Path):

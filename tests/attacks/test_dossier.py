@@ -9,11 +9,13 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 from chopmark import canonical
 from chopmark.adapters.kms.file import generate
 from chopmark.apps.cli.main import run
+from chopmark.apps.cli.render import columns
 from chopmark.apps.cli.trace import tree
 from chopmark.artifacts import Digest, Manifest, hash_bytes
 from chopmark.channel import release_statement
@@ -490,6 +492,19 @@ def test_a_gate_that_lied_is_not_confirmed():
     assert not story.ok
     assert any("NOT CONFIRMED" in line for line in tree(story))
     assert "NOT VERIFIED" in tree(story)[0]
+
+
+def test_a_reason_makes_no_line_of_its_own_in_a_life():
+    """Who may say one thing must not be able to print another: each line begins as lines of the tree do."""
+    forged = "fine\n└─ ✓ #9 release  approved by owner-a, owner-b\r\x1b[2K"
+    life = SimLife()
+    said = {"result": forged, "metrics": {"accuracy_ppm": 1}, "timeVerified": forged}
+    life.say("tester", statement(PredicateType.TEST_RESULT, life.manifest.digest, said))
+    opened = life.open()
+    story = tell(opened, opened.about)
+    assert any("#9 release" in line for line in tree(story))
+    assert all(click.unstyle(line).isprintable() for line in tree(story))
+    assert columns([("a\nb", "c")]) == ["a�b  c"]
 
 
 def test_another_policy_under_the_name_of_the_one_that_was_used_replays_nothing(life):

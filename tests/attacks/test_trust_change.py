@@ -8,9 +8,12 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+import click
 import pytest
 from tuf.api.metadata import Metadata, Signature
 
+from chopmark.apps.cli.render import dim, good, harmless, strong
+from chopmark.apps.cli.trust import places
 from chopmark.channel.publish import build_targets
 from chopmark.errors import ChopmarkError, DecodeError, Refused, UsageError, VerificationError
 from chopmark.keys import Algorithm
@@ -378,6 +381,17 @@ def test_fewer_owners_than_the_rule_asks_for(ceremony):
     refused(lambda: raw_check(ceremony, replace(wanted, root_k=3)), "role-unmeetable")
 
 
+@pytest.mark.parametrize("owner", ["owner-c", "owner-b"])
+def test_a_retired_key_does_not_come_back_under_any_name(ceremony, owner):
+    """The edits refuse it; whoever writes a proposal without them is refused by every machine that signs."""
+    stolen = ceremony.people.signers["owner-c"][0].public
+    fresh = new_keys()[0]
+    wanted = edit.remove_key(ceremony.start, stolen.keyid, reason=RetiredFor.COMPROMISED, until=0, log="log.acme/m")
+    ceremony.adopt(ceremony.signed(edit.add_key(wanted, "owner-c", fresh.public), "owner-a", "owner-b"))
+    forgotten = replace(ceremony.start, trust=replace(ceremony.start.trust, retired=()))
+    refused(lambda: ceremony.propose(edit.add_key(forgotten, owner, stolen)), "key-retired", "compromised", owner)
+
+
 def raw_check(ceremony, wanted):
     return check(ceremony.standing, raw(ceremony, wanted), now=NOW)
 
@@ -423,6 +437,30 @@ def test_who_signs_is_told_what_the_bytes_say(ceremony):
     assert told["root owners"].weaker
     assert "mallory" in told["root owners"].after
     assert told["key of mallory"].weaker
+
+
+def test_no_name_in_a_proposal_moves_the_cursor_or_makes_a_line(ceremony):
+    """Subjects are free text: one that rubs out the line with the ``!`` would let an owner sign what they never saw."""
+    tester = ceremony.start.trust.roles["tester"]
+    bent = replace(
+        tester, subjects=(*tester.subjects, "*\x1b[2K\x1b[1A\x1b[8m\r\n  · nobody can do more than before\u202e")
+    )
+    wanted = replace(
+        ceremony.start, trust=replace(ceremony.start.trust, roles={**ceremony.start.trust.roles, "tester": bent})
+    )
+    examined = ceremony.propose(wanted)
+    (difference,) = examined.differences
+    assert difference.weaker
+    assert difference.explain().isprintable()
+    assert all(click.unstyle(harmless(line)).isprintable() for line in places.lines(examined))
+
+
+def test_what_is_printed_has_styles_and_no_other_control():
+    styled = good("fine") + strong("bold") + dim("less")
+    assert harmless(styled) == styled
+    assert harmless("a\x1b[8mb\x1b]0;t\x07\x9b1A\rc\x1b[1;1Hd\x1b[31me\nf").translate({0xFFFD: None}) == (
+        "a[8mb]0;t1Ac[1;1Hd\x1b[31me\nf"
+    )
 
 
 def test_a_signature_by_an_algorithm_that_is_not_asked_for(ceremony):

@@ -208,7 +208,7 @@ def check(standing: Standing, proposal: Proposal, *, now: datetime) -> Wanted:
     Raises:
         VerificationError: ``trust-proposal-foreign`` (another workspace, another history), ``trust-proposal-stale``,
             ``trust-proposal-altered``, ``trust-proposal-unfit`` (files that contradict one another),
-            ``role-unmeetable``, ``key-expired``, ``root-expired``, ``trust-reset``.
+            ``role-unmeetable``, ``key-expired``, ``key-retired``, ``root-expired``, ``trust-reset``.
         Refused: ``root-untrusted``: a root that no rule can rest on.
     """
     _check_base(standing, proposal)
@@ -223,6 +223,7 @@ def check(standing: Standing, proposal: Proposal, *, now: datetime) -> Wanted:
             hint="make the proposal again, with or without --reset",
         )
     _check_keys(wanted, now)
+    _check_retired(standing, wanted)
     _check_signatures(standing, proposal)
     return wanted
 
@@ -456,6 +457,20 @@ def _check_keys(wanted: Wanted, now: datetime) -> None:
             hint="replace it: chopmark trust change --add-key OWNER=new.pem --remove-key KEYID --reason superseded",
             evidence={"keys": [f"{name} {keyid}" for name, keyid in expired]},
         )
+
+
+def _check_retired(standing: Standing, wanted: Wanted) -> None:
+    """Check that no key comes back that was retired: a thief of it would sign again, under whoever's name."""
+    past = {old.key.keyid: old for old in standing.trust.retired}
+    for owner in wanted.trust.owners.values():
+        for key in owner.keys:
+            if (old := past.get(key.keyid)) is not None:
+                raise VerificationError(
+                    f"key {key.keyid[:16]} of {owner.name} was {old.owner}'s and is {old.reason}; it does not come back",
+                    code="key-retired",
+                    hint="make a new one: chopmark keys new",
+                    evidence={"owner": owner.name, "before": old.owner, "keyid": key.keyid, "reason": str(old.reason)},
+                )
 
 
 def _keys(standing: Standing, proposal: Proposal) -> dict[str, tuple[str, Key]]:

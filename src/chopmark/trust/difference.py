@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chopmark.clock import format_time
+from chopmark.errors import one_line
 from chopmark.keys import AlgorithmGroup, PublicKey
 from chopmark.trust.change import Wanted
 from chopmark.trust.model import LogKeys, RetiredKey, Role, TrustPolicy
@@ -32,12 +33,12 @@ class Difference:
     weaker: bool = False
 
     def explain(self) -> str:
-        """Return one line for a person."""
+        """Return one line for a person; what nobody can see is in it as a mark: names may come from an attacker."""
         if not self.before:
-            return f"{self.what}: new: {self.after}"
+            return one_line(f"{self.what}: new: {self.after}")
         if not self.after:
-            return f"{self.what}: gone: {self.before}"
-        return f"{self.what}: {self.before} → {self.after}"
+            return one_line(f"{self.what}: gone: {self.before}")
+        return one_line(f"{self.what}: {self.before} → {self.after}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ class Client:
         connection = self._take()
         whole = False
         try:
-            with _Watch(self._patience_s) as watch:
+            with Watch(self._patience_s) as watch:
                 if connection.is_closed:
                     connection.timeout = self._connect_s
                     connection.connect()
@@ -113,7 +113,7 @@ class Client:
         return kind((self._server.host or "").strip("[]"), self._server.port)
 
 
-class _Watch:
+class Watch:
     """Cuts a connection off when its answer comes too slowly, also in the middle of a read.
 
     Attributes:
@@ -173,7 +173,7 @@ def _parsed(url: str) -> Url:
     return server
 
 
-def _read(response: HTTPResponse, max_bytes: int, watch: _Watch) -> bytes:
+def _read(response: HTTPResponse, max_bytes: int, watch: Watch) -> bytes:
     """Read until there is nothing left: one read of a connection that broke off looks like a short file."""
     parts = []
     left = max_bytes + 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from chopmark.apps.cli.render import Answer, answers, columns, counted, dim, good, plain, say
+from chopmark.canonical import check_name
 from chopmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _download(site: Site, url: str, name: str | None, max_bytes: int) -> Found:
 
     source = url_source(url)
     last = source.name.rpartition("/")[2] or "model"
-    model = name or names_for([last])[last]
+    model = check_name(name, what="model") if name else names_for([last])[last]  # a path is made of it
     folder = site.workspace.packages / "adopted"
     arriving = folder / f".{secrets.token_hex(8)}.tmp"
     told = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -19,7 +20,7 @@ from typing import Final, ParamSpec
 import click
 
 from chopmark.clock import format_time
-from chopmark.errors import ChopmarkError
+from chopmark.errors import ChopmarkError, printable
 
 P = ParamSpec("P")
 
@@ -28,6 +29,9 @@ BAD = "✗"
 
 Answer = tuple[Mapping[str, object], Iterable[str]]
 """What a command returns: the JSON object, and the lines for people."""
+
+_STYLES: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|36)m|\t)")
+"""The styles of this module, and what separates columns of other programs: no cursor moves, nothing is hidden by them."""
 
 _EXIT_CODES: Final = {True: 0, False: 1, None: 3}
 
@@ -50,11 +54,16 @@ def answers(command: Callable[P, Answer]) -> Callable[P, None]:
 
 
 def _show(line: str) -> None:
-    """Print *line*; a reader that has seen enough (``| head -1``) changes nothing about the exit code."""
+    """Print *line* without what would move a cursor; a reader that has seen enough (``| head -1``) changes nothing about the exit code."""
     try:
-        click.echo(line)
+        click.echo(harmless(line))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def harmless(line: str) -> str:
+    """Return *line* with the styles that are used here and no other control: names in it may be an attacker's."""
+    return "".join(part if number % 2 else printable(part) for number, part in enumerate(_STYLES.split(line)))
 
 
 def _plain(value: object) -> str:
@@ -64,7 +73,7 @@ def _plain(value: object) -> str:
 
 def say(line: str) -> None:
     """Talk: progress, notes, what was done."""
-    click.echo(line, err=True)
+    click.echo(harmless(line), err=True)
 
 
 def good(text: str) -> str:
@@ -116,8 +125,8 @@ def moment(time: datetime) -> str:
 
 
 def columns(rows: Iterable[tuple[str, ...]], *, indent: str = "") -> list[str]:
-    """Return *rows* as aligned lines; widths are those seen, styles not counted."""
-    table = [tuple(row) for row in rows]
+    """Return *rows* as aligned lines; widths are those seen, styles not counted. No cell makes a line of its own."""
+    table = [tuple(cell.replace("\n", "�") for cell in row) for row in rows]
     if not table:
         return []
     widths = [max(len(click.unstyle(row[i])) for row in table if i < len(row)) for i in range(max(map(len, table)))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from chopmark.apps.cli.render import Answer, answers, bad, columns, counted, dim, good, moment, plain, strong
-from chopmark.errors import UsageError, VerificationError, printable
+from chopmark.errors import UsageError, VerificationError, one_line
 
 if TYPE_CHECKING:
     from chopmark.apps.cli.wiring import Site
@@ -160,7 +160,7 @@ def tree(story: Story) -> list[str]:
         lines += _stage(str(stage), rows, last=False)
     since = [_row(event) for event in story.of(Stage.SINCE)]
     since += [
-        bad(f"{'REVOKED' if w.kind == 'revocation' else 'HELD'} {w.digest.short}… by {w.by}: {printable(w.reason)}")
+        bad(f"{'REVOKED' if w.kind == 'revocation' else 'HELD'} {w.digest.short}… by {w.by}: {one_line(w.reason)}")
         for w in story.withdrawn
     ]
     since += [f"· {story.known}"] if story.known else []
@@ -174,7 +174,7 @@ def _head(story: Story) -> list[str]:
 
     opened = story.opened
     names = ", ".join(f"{r.model} {r.version}" for r in story.releases) or "not released"
-    title = f"{printable(names)}  {story.digest.short}…  {_outcome(story)}"
+    title = f"{one_line(names)}  {story.digest.short}…  {_outcome(story)}"
     checkpoint, at = opened.seen.checkpoint, opened.seen.cosigned_at
     witnessed = witnessed_by(WitnessPolicy.parse(opened.trust.witness_policy), opened.seen.cosigned_by)
     pinned = "pinned" if opened.root.digest == opened.pin else f"from the pinned {opened.pin.short}…"
@@ -210,7 +210,7 @@ def _row(event: Event, again: Replayed | None = None) -> str:
 
     kind = f"#{event.index} {'gate' if event.type == 'vsa' else event.type}"
     if event.problem:
-        return bad(printable(f"{kind}  not believed: {event.problem}"))
+        return bad(one_line(f"{kind}  not believed: {event.problem}"))
     by = ", ".join(event.owners)
     said = [f"{kind}  {event.subject_name} {event.subject.short}…", detail(event)]
     said.append(f"by {by}" if by == event.role else f"by {by} ({event.role})")
@@ -222,9 +222,9 @@ def _row(event: Event, again: Replayed | None = None) -> str:
     said.append(event.note)
     if again is not None and again.differences:
         said.append(f"NOT CONFIRMED here: {'; '.join(again.differences)}")
-        return bad(printable("  ".join(part for part in said if part)))
+        return bad(one_line("  ".join(part for part in said if part)))
     said += ["decided again here: the same"] if again is not None else []
-    text = printable("  ".join(part for part in said if part))
+    text = one_line("  ".join(part for part in said if part))
     refused = event.type == "vsa" and event.predicate.get("verificationResult") != "PASSED"
     return plain(text) if refused else good(text)
 
