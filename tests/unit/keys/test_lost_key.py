@@ -130,6 +130,34 @@ def test_new_keys_say_how_they_are_proposed_also_for_somebody_new(office, tmp_pa
         assert office.say(*hinted, "--dry-run")["differences"]
 
 
+def test_a_refusal_of_the_gate_has_no_tick_in_the_life(office):
+    site, package = office.site, digest("package")
+    for owner, said in chain(package):
+        site.record(said, owner)
+    draft = Draft(
+        model="digits",
+        version="1",
+        manifest=package,
+        manifest_length=564,
+        channels=("production",),
+        runtime=RUNTIME,
+        self_test=digest("self-test"),
+    )
+    propose(draft, host=site.git, gate=site.gate(), by=site.committer("maintainer"))
+    releasing.approve_release(site, "digits-1", "owner-a")
+    assert not releasing.merge_release(site, "digits-1").commit
+    lines = [line.split() for line in office.show("trace", package.hex).splitlines() if "vsa" in line]
+    assert [(line[1], line[5], line[6]) for line in lines] == [
+        ("✓", "evidence", "ALLOWED,"),
+        ("·", "approval", "REFUSED,"),
+    ]
+
+
+def test_root_owners_are_named(office):
+    assert "root        2 of 3  owner-a, owner-b, owner-c" in office.show("trust", "show")
+    assert office.say("trust", "show")["pin"] == str(office.site.workspace.pin)
+
+
 def test_a_machines_key_rotates_with_overlap(office):
     first = office.say("keys", "rotate", "tester")
     again = office.say("keys", "rotate", "tester", "--out", "again.json")

@@ -341,7 +341,8 @@ def _said(found: Impact) -> str:
     if not found.signed:
         return "no statement in the ledger"
     first, last = found.signed[0].index, found.signed[-1].index
-    return f"{counted(len(found.signed), 'statement')} in the ledger, entry {first} to {last}"
+    where = f"entry {first}" if first == last else f"entry {first} to {last}"
+    return f"{counted(len(found.signed), 'statement')} in the ledger, {where}"
 
 
 def _impact_lines(found: Impact) -> list[str]:

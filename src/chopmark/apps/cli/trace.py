@@ -225,8 +225,11 @@ def _row(event: Event, again: Replayed | None = None) -> str:
         return bad(one_line("  ".join(part for part in said if part)))
     said += ["decided again here: the same"] if again is not None else []
     text = one_line("  ".join(part for part in said if part))
-    refused = event.type == "vsa" and event.predicate.get("verificationResult") != "PASSED"
-    return plain(text) if refused else good(text)
+    return plain(text) if _refused(event) else good(text)
+
+
+def _refused(event: Event) -> bool:
+    return event.type == "vsa" and event.predicate.get("verificationResult") != "PASSED"
 
 
 def _published(story: Story) -> list[str]:
@@ -307,7 +310,7 @@ def _life(site: Site, what: str) -> Answer:
         here = strong(subject) if digest in {e.subject.hex for e in group} | {e.digest.hex for e in group} else subject
         lines.append(f"{here}  {dim(group[0].subject.short + '…')}")
         for event, row in zip(group, columns([_event_row(event) for event in group], indent="  "), strict=True):
-            lines += [row, f"       {printable(event.note)}"] if event.note else [row]
+            lines += [row, f"       {one_line(event.note)}"] if event.note else [row]
     return body, lines
 
 
@@ -319,8 +322,8 @@ def _by_subject(events: Sequence[Event]) -> list[tuple[str, list[Event]]]:
 
 
 def _event_row(event: Event) -> tuple[str, ...]:
-    mark = bad(event.type) if event.problem else good(event.type)
+    mark = bad(event.type) if event.problem else plain(event.type) if _refused(event) else good(event.type)
     said = event.problem or f"by {', '.join(event.owners)}"
     made_from = "from " + ", ".join(f"{digest[:8]}" for digest in event.depends[:4]) if event.depends else ""
     more = f" +{len(event.depends) - 4}" if len(event.depends) > 4 else ""
-    return (f"#{event.index}", mark, said, detail(event), dim(made_from + more))
+    return (f"#{event.index}", mark, said, "  ".join(part for part in (detail(event), dim(made_from + more)) if part))

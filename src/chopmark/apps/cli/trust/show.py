@@ -11,6 +11,9 @@ import click
 from chopmark.apps.cli.render import Answer, answers, columns, strong
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chopmark.keys import Algorithm
     from chopmark.trust import LogKeys, TrustPolicy
 
 
@@ -32,6 +35,7 @@ def show(start: Path) -> Answer:
     data = {
         "ok": True,
         "workspace": root.workspace,
+        "pin": site.workspace.pin,
         "root": {
             "version": root.version,
             "sha256": root.digest,
@@ -85,10 +89,18 @@ def show(start: Path) -> Answer:
     }
     rows = [
         (
+            "root",
+            f"{root.rule.k} of {len(root.rule.owners)}",
+            ", ".join(o.name for o in root.rule.owners),
+            _asked(root.rule.algorithms),
+        )
+    ]
+    rows += [
+        (
             role.name,
             f"{role.k} of {len(role.owners)}",
             ", ".join(role.owners),
-            " + ".join("|".join(sorted(group)) for group in role.algorithms),
+            _asked(role.algorithms),
         )
         for role in policy.roles.values()
     ]
@@ -105,6 +117,10 @@ def show(start: Path) -> Answer:
             for old in policy.retired
         ),
     ]
+
+
+def _asked(algorithms: Iterable[Iterable[Algorithm]]) -> str:
+    return " + ".join("|".join(sorted(group)) for group in algorithms)
 
 
 def _keys(policy: TrustPolicy) -> list[dict[str, object]]:

@@ -45,7 +45,7 @@ def sign(
     Example:
         chopmark trust sign trust-2.proposal.json --keys /media/stick/owner-a
         chopmark trust sign trust-2.proposal.json --keys a.pem --keys a-pq.pem --root 1.root.json --trust 1.trust.json
-        chopmark trust sign trust/2 --keys owner-a
+        chopmark trust sign trust/2 --keys .chopmark/keys/owner-a
     """
     from chopmark.apps.cli.trust.places import (
         body,
