@@ -337,6 +337,11 @@ def test_what_the_signer_ignored_is_unsigned_and_said_so(model):
     (model / "cache" / "more").write_bytes(b"")
     with pytest.raises(VerificationError):
         accept(made, model, ignore=["cache/deep"])
+    spaced = statement(FILES)
+    spaced["predicate"]["serialization"]["ignore_paths"] = ["cache", "a cache; rm x"]
+    (model / "a cache; rm x").write_bytes(b"")
+    assert "--ignore 'a cache; rm x'" in refuse("oms-unsigned-files", bundle(spaced, P256), path=model).hint
+    (model / "a cache; rm x").unlink()
     (model / "evil.py").write_bytes(b"")
     both = refuse("oms-unsigned-files", made, path=model)
     assert "evil.py" in both.hint

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import chopmark.adapters.kms as table
 from chopmark.adapters.kms import file as kms
@@ -77,6 +78,16 @@ def test_a_pin_in_a_uri_is_refused_and_not_repeated():
         open_signer("pkcs11:token=a;object=b?module-path=/lib.so&pin-value=4711-0815")
     assert "4711" not in everything(refused.value)
     assert "pin-source" in refused.value.hint
+
+
+def test_a_key_on_another_curve_is_a_wrong_call(tmp_path):
+    private = ec.generate_private_key(ec.SECP384R1())
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "key.pem").touch(mode=0o600)
+    (tmp_path / "key.pem").write_bytes(private.private_bytes(*encoding))
+    with pytest.raises(UsageError) as refused:
+        open_signer(str(tmp_path / "key.pem"))
+    assert "ecdsa-p256" in refused.value.hint
 
 
 def test_the_text_of_a_key_is_refused_and_not_repeated(tmp_path):

@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 import chopmark
 from chopmark.adapters.kms.file import create, generate
-from chopmark.apps.cli.main import run
+from chopmark.apps.cli.main import cli, run
 from chopmark.apps.signing import Signed, Verified
 from chopmark.artifacts import Digest
 from chopmark.errors import UsageError, VerificationError
@@ -104,6 +105,16 @@ def test_a_private_key_itself_is_not_repeated(model, key, tmp_path):
         with pytest.raises(UsageError) as refused:
             chopmark.sign(model, key=wrong)
         assert secret not in f"{refused.value!r} {refused.value} {refused.value.hint}"
+
+
+def test_the_text_of_a_key_is_not_repeated_and_an_empty_name_is_said(model, key, tmp_path):
+    secret = (tmp_path / "packager.pem").read_text(encoding="ascii")
+    for text, said in ((secret, "the text of a key"), ("", "is empty")):
+        for command in ("verify", "sign"):
+            ran = CliRunner().invoke(cli, [command, str(model), "--key", text])
+            assert isinstance(ran.exception, UsageError)
+            assert said in ran.exception.message
+            assert secret.splitlines()[1] not in f"{ran.exception!r} {ran.exception.hint} {ran.output}"
 
 
 def test_one_name_to_ignore_is_not_its_letters(model, key):

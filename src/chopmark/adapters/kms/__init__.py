@@ -127,6 +127,8 @@ def open_signer(uri: str, *, passphrase: Passphrase | None = None) -> Signer:
             cannot be reached (``key-unavailable``).
         VerificationError: what holds the key answered with something else.
     """
+    if not uri:
+        raise UsageError("the name of the key is empty", hint="name a file or a URI; is a variable not set?")
     if _PEM in uri:
         # Not repeated: a message ends in the log of a CI, where such a call is most likely made.
         raise UsageError("the text of a key does not name one", hint="write it to a file of mode 0600, and name that")

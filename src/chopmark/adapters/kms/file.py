@@ -212,8 +212,11 @@ def _decrypted(path: Path, data: bytes, passphrase: Passphrase | None, *, ambien
 
 
 def _ours(path: Path, key: object) -> _PrivateKey:
-    if not isinstance(key, _PrivateKey):
-        raise UsageError(f"{path}: is a key of an algorithm that is not used here")
+    if not isinstance(key, _PrivateKey) or (
+        isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, ec.SECP256R1)
+    ):
+        hint = "use one of: " + ", ".join(Algorithm)
+        raise UsageError(f"{path}: is a key of an algorithm that is not used here", hint=hint)
     return key
 
 

@@ -65,7 +65,7 @@ def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...], *, pro
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), help="The signer's public key (PEM; P-256, P-384 or P-521).")
+@click.option("--key", type=click.Path(), help="The signer's public key (PEM; P-256, P-384 or P-521).")
 @click.option(
     "--certificate-chain", type=click.Path(path_type=Path), help="Certificates of the authorities that you trust (PEM)."
 )
@@ -79,7 +79,7 @@ def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...], *, pro
 @answers
 def verify(
     path: Path,
-    key: Path | None,
+    key: str | None,
     certificate_chain: Path | None,
     signature: Path | None,
     ignore: tuple[str, ...],
@@ -113,7 +113,7 @@ def verify(
     return data, [good(f"{path}: {what}, exactly as signed by {found.signer}"), f"  root {found.listing.root}"]
 
 
-def _trusted(key: Path | None, chain: Path | None) -> OmsTrust:
+def _trusted(key: str | None, chain: Path | None) -> OmsTrust:
     """Return whose signature counts; what is no key is a wrong call, and says nothing about the model."""
     from chopmark.artifacts import read_file
     from chopmark.statements import OmsKey
@@ -125,8 +125,12 @@ def _trusted(key: Path | None, chain: Path | None) -> OmsTrust:
         return OmsAuthorities.read(read_file(chain, max_bytes=_MAX_CHAIN_BYTES), now=SystemClock().now())
     if key is None or chain is not None:
         raise UsageError("whose signature?", hint="name one: --key KEY.pub, or --certificate-chain ca.pem")
+    if not key:
+        raise UsageError("the name of the key is empty", hint="name a file; is a variable not set?")
+    if "-----BEGIN " in key:  # not repeated: it may be a private one
+        raise UsageError("the text of a key does not name one", hint="write it to a file, and name that")
     try:
-        return OmsKey.read(read_file(key, max_bytes=16_384))
+        return OmsKey.read(read_file(Path(key), max_bytes=16_384))
     except DecodeError as error:
         hint = "name the signer's public key; `chopmark build package` leaves packager.pub beside the package"
         raise UsageError(f"{key}: {error.message}", hint=hint) from error

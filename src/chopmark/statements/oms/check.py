@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -99,7 +100,7 @@ def check_files(listing: Listing, here: Mapping[str, bytes], *, single: str = SI
 def _hint(listing: Listing, more: list[str]) -> str:
     """Return what to do about the unsigned files *more*: the signer may have left them out, and said so."""
     left_out = [name for name in sorted(listing.ignored) if any(m == name or m.startswith(name + "/") for m in more)]
-    ignore = " ".join(f"--ignore {name}" for name in left_out)
+    ignore = " ".join(f"--ignore {shlex.quote(name)}" for name in left_out)
     others = [m for m in more if not any(m == name or m.startswith(name + "/") for name in left_out)]
     if not left_out:
         return "remove what is not of the model; or get folder and bundle anew"
