@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import chopmark
 from chopmark.adapters.kms import file as kms
 from chopmark.apps.recorder import Run
 from chopmark.artifacts import Digest
+from chopmark.builds.discretion import holds_secret
 from chopmark.errors import UsageError
 from chopmark.keys import Algorithm
 from chopmark.statements import encode_statement
@@ -139,6 +141,7 @@ def test_pipes_and_devices_do_not_hang_a_run(stage: Stage) -> None:
         "HF_TOKEN",
         "auth",
         "clientSecret",
+        "userpassword",
         "dsn",
     ],
 )
@@ -168,6 +171,13 @@ def test_a_parameter_that_is_called_like_a_secret_is_redacted(stage: Stage, name
         "AKIA" + "C" * 16,
         "-----BEGIN PRIVATE KEY-----\nMIIB",
         "Bearer eyJhbGciOiJIUzI1NiJ9.e30.abc",
+        "Bearer abcdef1234567890abcdef",
+        "--epochs 3 --password=hunter2",
+        "--password hunter2",
+        "Server=x;Password=hunter2;",
+        '{"password": "hunter2"}',
+        "https://host/x?a=b&sig=hunter2",
+        "npm_" + "a" * 36,
     ],
 )
 def test_a_parameter_that_looks_like_a_secret_is_redacted(stage: Stage, value: str) -> None:
@@ -178,9 +188,19 @@ def test_a_parameter_that_looks_like_a_secret_is_redacted(stage: Stage, value: s
 
 def test_words_of_models_are_no_secrets(stage: Stage) -> None:
     params = {"max_tokens": 5, "key_dim": 64, "tokenizer": "bpe", "pad_token": "<pad>", "monkey": "x", "keyboard": "y"}
+    params |= {"block": "basic convolutional", "note": "no password is asked for", "eos": "eos_token=<eos>"}
     with chopmark.record("train", sign=False) as run:
         run.param(**params)
     assert run.params == params
+
+
+@pytest.mark.parametrize(
+    "text", ["://" + ":" * 500_000, "password" + " " * 500_000, "Bearer " * 70_000, "://a:" * 100_000]
+)
+def test_a_long_text_is_looked_through_once(text: str) -> None:
+    start = time.monotonic()
+    holds_secret(text)
+    assert time.monotonic() - start < 5
 
 
 SECRET_FILES = ["server.pem", "id_ed25519", ".env", ".env.local", "token.txt", "client_secret.json", "credentials.json"]

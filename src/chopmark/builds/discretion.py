@@ -27,13 +27,21 @@ _ALWAYS: Final = frozenset(
     {"password", "passwords", "passwd", "pwd", "passphrase", "secret", "secrets", "credential", "credentials"}
     | {"apikey", "bearer", "cookie", "cookies", "authorization"}
 )
+_ENDS: Final = ("password", "passwd", "passphrase", "secret", "apikey")
+"""What a word written together ends in: ``userpassword``."""
 _IN_TEXTS: Final = frozenset({"token", "key", "auth", "pat", "dsn"})
 """Words that models use for harmless things too: numbers under them stand, and markers such as ``<pad>``."""
 _MARKER: Final = re.compile(r"<[^<>]{0,20}>|\[[^\[\]]{0,20}\]|")
-_SHAPE: Final = re.compile(
+_SHAPE: Final = re.compile(  # no part may be tried again from within itself: texts are long
     r"PRIVATE KEY-----"
     r"|\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[a-z]-|AKIA|ASIA|AIza|hvs\.|eyJ)[A-Za-z0-9_.\-]{12,}"
-    r"|://[^/\s@]*:[^/\s@]+@"
+    r"|\b(?:npm_|pypi-)[A-Za-z0-9_\-]{12,}"
+    r"|://[^/\s@:]*:[^/\s@]+@"
+    # A header; an option, a connection string or a signed address that says what the secret is.
+    r"|\b(?i:bearer) +[A-Za-z0-9+/_.=\-]{12,}|\bBasic [A-Za-z0-9+/]{8,}={1,2}"
+    r"|(?i:password|passwd|pwd|secret|api[-_]?key|access[-_]?token)[\"']?(?: {0,2}[=:]) {0,2}[^\s=;<\[]"
+    r"|--(?i:password|passwd|pwd|secret|api-key|token) [^\s\-<\[]"
+    r"|[?&](?i:token|sig|key|x-amz-signature)=[^\s&<\[]"
 )
 
 _CODE: Final = frozenset({".py", ".pyi", ".pyc", ".pyd", ".so", ".ipynb", ".pth", ".egg-link"})
@@ -102,7 +110,7 @@ def is_secret_name(name: str, *, text: bool) -> bool:
         text: whether it is text; a number under ``key_dim`` is none.
     """
     words = {word.lower() for word in _WORD.findall(name)}
-    return bool(words & _ALWAYS) or (text and bool(words & _IN_TEXTS))
+    return bool(words & _ALWAYS) or any(word.endswith(_ENDS) for word in words) or (text and bool(words & _IN_TEXTS))
 
 
 def holds_secret(text: str) -> bool:

@@ -221,7 +221,12 @@ def apply(
     at = head(host, MAIN)
     new = accepted.root
     if host.read(at, root_path(new.version), max_bytes=_MAX_FILE_BYTES) is not None:
-        raise MovedError(f"root {new.version} stands on {MAIN} already", code="ref-moved", hint="look again, try again")
+        # The workspace reads its files: whoever was stopped between the branch and its files would look for ever.
+        raise MovedError(
+            f"root {new.version} stands on {MAIN} already",
+            code="ref-moved",
+            hint="look again; if an apply was cut off: git restore --staged --worktree trust, in the release repository",
+        )
     _check_targets(host, at, standing, examined.proposal.targets)
     if not stop_releases:
         live = live_releases(host, at, workspace=standing.trust.workspace)

@@ -210,8 +210,9 @@ def test_of_two_changes_at_once_one_wins(yard: Change) -> None:
     one = yard.ceremony.signed(longer(yard, 400), "owner-a", "owner-b")
     other = yard.ceremony.signed(longer(yard, 401), "owner-b", "owner-c")
     first = yard.apply(one)
-    with pytest.raises(MovedError):
+    with pytest.raises(MovedError) as caught:
         yard.apply(other)
+    assert "git restore" in caught.value.hint
     assert yard.shop.main == first.commit
     assert yard.workspace.trusted()[0].digest == first.accepted.root.digest
 
