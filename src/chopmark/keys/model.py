@@ -210,9 +210,10 @@ class OwnerCount:
 
     def explain(self) -> str:
         """Return one line for a person: who signed, who is missing what."""
-        words = [
-            f"{len(self.counted)} of {self.k} owners signed" + (f" ({', '.join(self.counted)})" * bool(self.counted))
-        ]
+        count = f"{len(self.counted)} of {self.k} owners signed"
+        if len(self.counted) > self.k:
+            count = f"{len(self.counted)} owners signed, {self.k} needed"
+        words = [count + (f" ({', '.join(self.counted)})" * bool(self.counted))]
         words += [f"{owner} lacks {' and '.join(groups)}" for owner, groups in self.partial.items()]
         return "; ".join(words)
 

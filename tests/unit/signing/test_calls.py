@@ -210,3 +210,17 @@ def test_the_commands_say_how_far_they_are(model, key, tmp_path, capsys):
     assert "2 of 2 files" in capsys.readouterr().err
     nothing = str(tmp_path / "nothing")
     assert run(["verify", nothing, "--key", str(tmp_path / "packager.pub"), "--progress"]) == 2
+
+
+def test_a_folder_that_holds_the_key_is_not_signed(model, key, tmp_path):
+    inside = model / "deep" / "my key.pem"
+    inside.parent.mkdir()
+    inside.write_bytes((tmp_path / "packager.pem").read_bytes())
+    inside.chmod(0o600)
+    with pytest.raises(UsageError) as refused:
+        chopmark.sign(model, key=inside)
+    assert refused.value.code == "key-inside"
+    assert "'deep/my key.pem'" in refused.value.hint
+    assert run(["sign", str(model), "--key", str(inside)]) == 2
+    assert chopmark.sign(model, key=inside, ignore=["deep"]).files == 2
+    assert run(["sign", str(model), "--key", f"file:{inside}", "--ignore", "deep/my key.pem"]) == 0

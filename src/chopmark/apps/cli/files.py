@@ -44,9 +44,11 @@ def sign(path: Path, key: str, out: Path | None, ignore: tuple[str, ...], *, pro
     from chopmark.apps.cli.wiring import load_key
     from chopmark.artifacts import write_file
     from chopmark.statements import default_bundle, sign_files
+    from chopmark.statements.oms import check_key_outside
 
     place = out or default_bundle(path)
     check_folder_of(place)
+    check_key_outside(path, Path(key.removeprefix("file:")), ignore)
     signer = load_key(key)
     with progress_over(path, asked=progress) as show:
         signed = sign_files(path, signer, out=place, ignore=ignore, on_progress=show)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +12,7 @@ from typing import Final
 import click
 
 from chopmark.apps.cli.releasing import head_of_main
-from chopmark.apps.cli.wiring import KeyFile, Site, make_keys, public_half
+from chopmark.apps.cli.wiring import KeyFile, Site, make_keys, public_half, read_passphrase
 from chopmark.artifacts import Digest, read_file
 from chopmark.channel.follow import MAX_TARGETS_BYTES, signed_targets
 from chopmark.errors import UsageError, VerificationError
@@ -45,15 +44,11 @@ def new_passphrase(file: Path | None) -> bytes:
         UsageError: it is empty, or others may read the file.
     """
     if file is not None:
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise UsageError(f"{file}: others may read this passphrase", hint=f"chmod 600 {file}, and choose another")
-        passphrase = read_file(file, max_bytes=_MAX_PASSPHRASE_BYTES).partition(b"\n")[0].rstrip(b"\r")
-    else:
-        typed: str = click.prompt("passphrase", hide_input=True, confirmation_prompt=True, err=True)
-        passphrase = typed.encode()
-    if not passphrase:
+        return read_passphrase(file)
+    typed: str = click.prompt("passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    if not typed:
         raise UsageError("the passphrase is empty", hint="leave --encrypt out for keys that are not encrypted")
-    return passphrase
+    return typed.encode()
 
 
 def ids_here(site: Site) -> frozenset[str]:

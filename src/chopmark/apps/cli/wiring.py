@@ -322,6 +322,11 @@ def ask_passphrase() -> bytes:
     return getpass.getpass("passphrase or PIN: ").encode()
 
 
+def read_passphrase(path: Path) -> bytes:
+    """Return the passphrase in a file that its owner alone may read; as :func:`chopmark.adapters.kms.file.read_passphrase`."""
+    return kms.read_passphrase(path)
+
+
 def public_half(path: Path) -> PublicKey:
     """Return the public half of the key that a ``.pem`` or ``.uri`` file is; nobody is asked for a passphrase.
 

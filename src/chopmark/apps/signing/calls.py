@@ -13,6 +13,7 @@ from chopmark.artifacts import Digest, read_file, write_file
 from chopmark.errors import DecodeError, UsageError
 from chopmark.keys import PublicKey, Signer
 from chopmark.statements import OmsKey, OmsTrust, default_bundle, sign_files, verify_files
+from chopmark.statements.oms import check_key_outside
 
 if TYPE_CHECKING:
     from chopmark.trust import TrustPolicy
@@ -91,7 +92,12 @@ def sign(
     place = default_bundle(path) if out is None else Path(out)
     if not place.parent.is_dir():
         raise UsageError(f"{place}: there is no folder {place.parent}", hint=f"make it first: mkdir -p {place.parent}")
-    signed = sign_files(path, key if isinstance(key, Signer) else open_key(key), out=place, ignore=_names(ignore))
+    if not isinstance(key, Signer):
+        signer = open_key(key)
+        check_key_outside(path, Path(str(key).removeprefix("file:")), _names(ignore))
+    else:
+        signer = key
+    signed = sign_files(path, signer, out=place, ignore=_names(ignore))
     write_file(place, signed.bundle)
     return Signed(path=path, bundle=place, files=signed.files, root=signed.root, left_out=signed.left_out)
 

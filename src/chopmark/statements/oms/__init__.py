@@ -15,6 +15,7 @@ from chopmark.statements.oms.check import OmsTrust, decode_oms, open_oms, verify
 from chopmark.statements.oms.files import (
     SignedFiles,
     VerifiedFiles,
+    check_key_outside,
     default_bundle,
     find_bundle,
     sign_files,
@@ -31,6 +32,7 @@ __all__ = [
     "SignedFiles",
     "VerifiedFiles",
     "build_oms",
+    "check_key_outside",
     "decode_oms",
     "default_bundle",
     "find_bundle",

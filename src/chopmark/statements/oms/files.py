@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -108,6 +109,24 @@ def sign_files(
         root=root_of(files),
         left_out=tuple(name for name in skip if name not in own and os.path.lexists(path / name)),
     )
+
+
+def check_key_outside(path: Path, key: Path, ignore: Collection[str] = ()) -> None:
+    """Check that the file of a private *key* is not among the files at *path*: what is signed is handed on.
+
+    Raises:
+        UsageError: ``key-inside``.
+    """
+    if not path.is_dir() or not key.is_file():
+        return
+    left_out = {*_ignored(ignore), *LEFT_OUT}
+    for name in _inside(path, key):
+        if not any(name == skipped or name.startswith(skipped + "/") for skipped in left_out):
+            raise UsageError(
+                f"{path}: holds the private key {name}, which would be signed and handed on with the model",
+                code="key-inside",
+                hint=f"move it out of the folder, or leave it out: --ignore {shlex.quote(name)}",
+            )
 
 
 def verify_files(

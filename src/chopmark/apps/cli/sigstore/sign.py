@@ -83,6 +83,8 @@ def sign(
         return _keyless(file, trust_config, identity_token, target)
     if key is None or trust_config or identity_token:
         raise UsageError("no key to sign with", hint="give --key, or --keyless with --trust-config")
+    if not logged:
+        _check_loses_no_entry(target)
     bundle, record = _signed(file, key, certificate, target)
     return _written(file, _finish(bundle, record, target, start=start, logged=logged, tsa=tsa), target)
 
@@ -163,6 +165,28 @@ def _signed(file: Path, key: str, certificate: Path | None, target: Path) -> tup
         digest=made.digest.value, signature=made.signature, verifier=made.verifier, certificate=made.certificate
     )
     return bundle, record
+
+
+def _check_loses_no_entry(target: Path) -> None:
+    """Check that no bundle with a log entry is replaced by one without.
+
+    Raises:
+        UsageError: ``entry-lost``.
+    """
+    from chopmark.artifacts import read_file
+    from chopmark.errors import ChopmarkError, UsageError
+    from chopmark.statements.sigstore import MAX_BUNDLE_BYTES, decode_bundle
+
+    try:
+        entries = decode_bundle(read_file(target, max_bytes=MAX_BUNDLE_BYTES)).entries
+    except ChopmarkError:  # there is none, or something else
+        return
+    if entries:
+        raise UsageError(
+            f"{target}: holds the proof that its signature was logged, and would lose it",
+            code="entry-lost",
+            hint="add --ledger, name another --out, or remove it",
+        )
 
 
 def _signature_in(target: Path, digest: Digest, public: PublicKey) -> bytes | None:
