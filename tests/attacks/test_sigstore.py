@@ -328,6 +328,17 @@ def test_a_folder_says_what_to_do(made, capsys):
     assert "chopmark sign FOLDER" in capsys.readouterr().err
 
 
+def test_a_proof_of_an_entry_is_not_lost_by_signing_again(made, tmp_path, capsys):
+    bundle = next(path for path in made.glob("model.onnx.*json"))
+    held = bundle.read_bytes()
+    assert b"tlogEntries" in held
+    words = ["sigstore", "sign", str(made / "model.onnx"), "--key", str(made / "k.pem")]
+    assert run([*words, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"] == "entry-lost"
+    assert bundle.read_bytes() == held
+    assert run([*words, "--out", str(tmp_path / "b.json")]) == 0
+
+
 def test_a_signature_that_waits_for_a_witness_is_neither_made_nor_logged_twice(made, tmp_path, monkeypatch, capsys):
     assert run(["init", str(tmp_path / "acme")]) == 0
     out = tmp_path / "b.json"
