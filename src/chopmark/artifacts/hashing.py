@@ -31,7 +31,7 @@ CHUNK_BYTES: Final = 256 * 1024
 """What is read at once, and so the size of a worker's buffer."""
 
 _AHEAD_BYTES: Final = 512 * 1024
-"""What is read ahead at once, into one of two buffers: less is slower by a twentieth, more takes memory."""
+"""What is read ahead at once, in turns with the worker's own buffer: less is slower, more takes memory."""
 
 _AHEAD_FROM_BYTES: Final = 256 * CHUNK_BYTES
 """From this length on it pays to read in one thread and to hash in another."""
@@ -332,7 +332,8 @@ def _count(worker: Worker, got: int) -> None:
 def _chunks(worker: Worker, file: _Opened) -> Iterator[memoryview]:
     """Yield the rest of a file; each chunk is overwritten by the next."""
     ahead = file.before.st_size >= _AHEAD_FROM_BYTES and worker.crew.spare
-    for chunk in read_ahead(file.descriptor, _AHEAD_BYTES) if ahead else _read(worker, file.descriptor):
+    two = (worker.buffer, bytearray(_AHEAD_BYTES if ahead else 0))
+    for chunk in read_ahead(file.descriptor, two) if ahead else _read(worker, file.descriptor):
         yield chunk
         _count(worker, len(chunk))
 

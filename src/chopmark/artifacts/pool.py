@@ -119,10 +119,13 @@ class Crew:
                     thread.join()
 
 
-def read_ahead(descriptor: int, chunk_bytes: int) -> Iterator[memoryview]:
+def read_ahead(descriptor: int, buffers: tuple[bytearray, bytearray]) -> Iterator[memoryview]:
     """Yield the rest of a file, reading the next chunk in a thread of its own while the last is worked on.
 
     A chunk is overwritten once the next but one is asked for.
+
+    Args:
+        buffers: used in turns; nobody else's until the end.
 
     Raises:
         OSError: it cannot be read.
@@ -140,8 +143,8 @@ def read_ahead(descriptor: int, chunk_bytes: int) -> Iterator[memoryview]:
             if not isinstance(got, int) or not got:
                 return
 
-    for _ in range(2):
-        free.put(bytearray(chunk_bytes))
+    for each in buffers:
+        free.put(each)
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:

@@ -96,7 +96,7 @@ def test_whoever_stops_listening_stops_the_reader(tmp_path):
     (tmp_path / "a").write_bytes(bytes(10))
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
     before = threading.active_count()
-    chunks = read_ahead(descriptor, 2)
+    chunks = read_ahead(descriptor, (bytearray(2), bytearray(2)))
     assert bytes(next(chunks)) == b"\0\0"
     chunks.close()
     assert threading.active_count() == before
@@ -106,5 +106,5 @@ def test_whoever_stops_listening_stops_the_reader(tmp_path):
 def test_a_reader_that_fails_says_so(tmp_path):
     descriptor = os.open(tmp_path / "a", os.O_WRONLY | os.O_CREAT)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        list(read_ahead(descriptor, 2))
+        list(read_ahead(descriptor, (bytearray(2), bytearray(2))))
     os.close(descriptor)
