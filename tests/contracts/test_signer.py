@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import utils as asymmetric_utils
 
 from chopmark.adapters.kms import SCHEMES, open_signer
 from chopmark.adapters.kms import file as kms
-from chopmark.errors import DecodeError, UndecidedError, UsageError
+from chopmark.errors import UndecidedError, UsageError
 from chopmark.keys import Algorithm, PublicKey, Signer, read_public_key
 from simulators.clouds import azure, google
 from simulators.tokens import Token
@@ -328,5 +328,5 @@ def test_another_curve_is_refused(tmp_path):
     path = tmp_path / "key.pem"
     path.write_bytes(private_pem(ec.generate_private_key(ec.SECP384R1())))
     path.chmod(0o600)
-    with pytest.raises(DecodeError):
+    with pytest.raises(UsageError):
         kms.load(path)
