@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from hashlib import sha256
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chopmark import canonical
@@ -60,6 +61,8 @@ def test_any_address_is_shown_without_secrets_or_refused(text):
 
 
 @QUICK
+@example(places=["X", ":X"])
+@example(places=["a", ":a", f"a-{sha256(b'a').hexdigest()[:8]}"])
 @given(places=st.lists(st.text(min_size=1, max_size=80), unique=True, max_size=12))
 def test_any_places_have_names_each_another(places):
     names = names_for(places)

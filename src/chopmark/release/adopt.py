@@ -35,6 +35,7 @@ RUNS_CODE: Final = frozenset({"pickle", "pytorch"})
 
 _UNFIT: Final = re.compile(r"[^a-z0-9._]+")
 _MAX_NAME: Final = 63
+_MAX_DIGITS: Final = 40
 _DIGITS: Final = 8
 
 
@@ -229,11 +230,16 @@ def names_for(places: Sequence[str], prefix: str = "") -> dict[str, str]:
     for place in sorted(places):
         stem = place.rpartition(".")[0] if "." in place.rpartition("/")[2].lstrip(".") else place
         wanted.setdefault(_name(f"{prefix}-{stem}" if prefix else stem), []).append(place)
-    names: dict[str, str] = {}
+    names = {those[0]: name for name, those in wanted.items() if len(those) == 1}
+    taken = set(names.values())
     for name, those in wanted.items():
-        for place in those:
-            tail = "" if len(those) == 1 else f"-{Digest.of(place.encode('utf-8', 'surrogateescape')).hex[:_DIGITS]}"
-            names[place] = name[: _MAX_NAME - len(tail)] + tail
+        stem = "model-x" if name == "x" else name  # no name begins with x-
+        for place in those if len(those) > 1 else ():
+            digest = Digest.of(place.encode("utf-8", "surrogateescape")).hex
+            tails = (f"-{digest[:digits]}" for digits in range(_DIGITS, _MAX_DIGITS))
+            full = (stem[: _MAX_NAME - len(tail)] + tail for tail in tails)
+            names[place] = next(one for one in full if one not in taken)
+            taken.add(names[place])
     return names
 
 
