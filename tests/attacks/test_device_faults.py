@@ -456,7 +456,7 @@ def test_another_key_is_not_this_devices(world):
 
 
 def test_a_key_file_with_a_flipped_bit_is_said(world):
-    path = world.folder / "key.pem"
+    path, said = world.folder / "key.pem", 0
     for number in range(3):
         path.unlink(missing_ok=True)
         kms.create(path, Algorithm.ED25519)
@@ -464,8 +464,11 @@ def test_a_key_file_with_a_flipped_bit_is_said(world):
         for at in range(number, len(data), 3):
             for bit in (1, 4, 16):
                 path.write_bytes(data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :])
-                with suppress(ChopmarkError):
+                try:
                     kms.load(path)
+                except ChopmarkError:
+                    said += 1
+    assert said > 100  # of some two hundred: a bit of the seed itself makes another key, which enrolment tells
 
 
 def test_a_disk_that_fails_while_it_is_read_is_said(tmp_path, monkeypatch):

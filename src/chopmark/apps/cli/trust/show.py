@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chopmark.keys import Algorithm
-    from chopmark.trust import LogKeys, TrustPolicy
+    from chopmark.trust import LogKeys, TrustedRoot, TrustPolicy
 
 
 @click.command()
@@ -32,10 +32,27 @@ def show(start: Path) -> Answer:
 
     site = Site.at(start)
     root, policy = site.root, site.trust
-    data = {
-        "ok": True,
-        "workspace": root.workspace,
-        "pin": site.workspace.pin,
+    data = {"ok": True, "workspace": root.workspace, "pin": site.workspace.pin, **_root(root), **_policy(policy)}
+    asked = [("root", root.rule.k, [owner.name for owner in root.rule.owners], root.rule.algorithms)]
+    asked += [(role.name, role.k, list(role.owners), role.algorithms) for role in policy.roles.values()]
+    rows = [(name, f"{k} of {len(owners)}", ", ".join(owners), _asked(groups)) for name, k, owners, groups in asked]
+    return data, [
+        (
+            f"{strong(root.workspace)}  root {root.version}, {root.rule.k} of {len(root.rule.owners)} owners, "
+            f"expires {root.expires:%Y-%m-%d}"
+        ),
+        f"  pin {site.workspace.pin}",
+        *columns(rows, indent="  "),
+        *(f"  ledger {log.origin}: {_log(log)}" for log in policy.logs),
+        *(
+            f"  retired {old.key.keyid[:16]} of {old.owner}: {old.reason}, good before entry {old.until:,} of {old.log}"
+            for old in policy.retired
+        ),
+    ]
+
+
+def _root(root: TrustedRoot) -> dict[str, object]:
+    return {
         "root": {
             "version": root.version,
             "sha256": root.digest,
@@ -44,7 +61,12 @@ def show(start: Path) -> Answer:
             "owners": [owner.name for owner in root.rule.owners],
             "algorithms": [sorted(map(str, group)) for group in root.rule.algorithms],
             "reset": root.reset,
-        },
+        }
+    }
+
+
+def _policy(policy: TrustPolicy) -> dict[str, object]:
+    return {
         "version": policy.version,
         "roles": {
             role.name: {
@@ -87,36 +109,6 @@ def show(start: Path) -> Answer:
         "max_status_age_s": dict(policy.limits.max_status_age_s),
         "witness_policy": policy.witness_policy,
     }
-    rows = [
-        (
-            "root",
-            f"{root.rule.k} of {len(root.rule.owners)}",
-            ", ".join(o.name for o in root.rule.owners),
-            _asked(root.rule.algorithms),
-        )
-    ]
-    rows += [
-        (
-            role.name,
-            f"{role.k} of {len(role.owners)}",
-            ", ".join(role.owners),
-            _asked(role.algorithms),
-        )
-        for role in policy.roles.values()
-    ]
-    return data, [
-        (
-            f"{strong(root.workspace)}  root {root.version}, {root.rule.k} of {len(root.rule.owners)} owners, "
-            f"expires {root.expires:%Y-%m-%d}"
-        ),
-        f"  pin {site.workspace.pin}",
-        *columns(rows, indent="  "),
-        *(f"  ledger {log.origin}: {_log(log)}" for log in policy.logs),
-        *(
-            f"  retired {old.key.keyid[:16]} of {old.owner}: {old.reason}, good before entry {old.until:,} of {old.log}"
-            for old in policy.retired
-        ),
-    ]
 
 
 def _asked(algorithms: Iterable[Iterable[Algorithm]]) -> str:
